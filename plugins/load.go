@@ -1,0 +1,179 @@
+package plugins
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/shardmill/shardmill/internal/errs"
+	"github.com/shardmill/shardmill/runtime"
+)
+
+// update brings a function to what its entry holds: it copies the entry, loads the copy if that
+// is new, and swaps it in. again means that the entry moved meanwhile and is to be looked at anew.
+func (r *Registry) update(ctx context.Context, e *entry) (again bool) {
+	started := time.Now()
+	r.begin(e.name)
+	defer r.end(e.name)
+	c, err := r.copyEntry(ctx, e)
+	if errors.Is(err, errMoved) || ctx.Err() != nil {
+		if err == nil {
+			r.store.unpin(c.sha)
+		}
+		return true
+	}
+	if err != nil {
+		var no errNoPlugin
+		none := errors.As(err, &no)
+		r.refuse(e.name, refusal{file: e.file, err: err, none: none})
+		return false
+	}
+	if r.unchanged(e.name, c.sha) {
+		r.store.unpin(c.sha)
+		return false
+	}
+	fn, err := r.load(ctx, e.name, c)
+	if err != nil {
+		r.store.unpin(c.sha)
+		if ctx.Err() != nil {
+			return true
+		}
+		r.refuse(e.name, refusal{file: e.file, sha: c.sha, err: err})
+		return false
+	}
+	r.swap(&version{name: e.name, content: c, fn: fn}, started)
+	return false
+}
+
+// copyEntry takes the entry into the store and makes sure that it was at rest all the while.
+func (r *Registry) copyEntry(ctx context.Context, e *entry) (content, error) {
+	dir, err := os.Open(r.o.Dir)
+	if err != nil {
+		return content{}, errMoved // the next look at the directory reports it
+	}
+	defer dir.Close()
+	c, err := r.store.take(ctx, dir, e.file, e.form, e.mode)
+	if errors.Is(err, errMoved) {
+		return content{}, err
+	}
+	if print, _, _ := r.watch.scan.fingerprint(dir, e.file); print != e.print {
+		if err == nil {
+			r.store.unpin(c.sha)
+		}
+		return content{}, errMoved
+	}
+	return c, err
+}
+
+// load finds the engine for a version and loads it.
+func (r *Registry) load(ctx context.Context, name string, c content) (runtime.Function, error) {
+	a := runtime.Artifact{Name: name, ARN: r.o.arn(name), Kind: c.kind, Path: c.path, Version: c.sha,
+		Region: r.o.Region, Account: r.o.Account, Endpoint: r.o.Endpoint}
+	for _, engine := range r.o.Engines {
+		if engine.Accepts(a) {
+			return engine.Load(ctx, a, r.o.Limits)
+		}
+	}
+	what := "WebAssembly modules"
+	if c.kind == runtime.KindBootstrap {
+		what = "executables"
+	}
+	return nil, errs.New(errs.Invalid, "function %s cannot run: this host has no engine for %s", name, what)
+}
+
+// begin marks a function as being loaded.
+func (r *Registry) begin(name string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.functions[name] == nil {
+		r.functions[name] = &function{name: name}
+	}
+	r.functions[name].loading = true
+}
+
+func (r *Registry) end(name string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.functions[name].loading = false
+}
+
+// unchanged reports whether there is nothing to do for this content: it serves already, which
+// makes any refusal a thing of the past, or it was found unfit. Content that failed through no
+// fault of its own (the host was short of something) is tried again when the entry is touched.
+func (r *Registry) unchanged(name, sha string) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	f := r.functions[name]
+	if f.current != nil && f.current.content.sha == sha {
+		f.refusal = nil
+		return true
+	}
+	return f.refusal != nil && f.refusal.sha == sha && errs.Is(f.refusal.err, errs.Invalid)
+}
+
+// refuse records why a function's newest entry is not taken, and tells. What is wrong with a file
+// as such is told once: touching it makes no news, while a load is news each time it fails.
+func (r *Registry) refuse(name string, ref refusal) {
+	r.mu.Lock()
+	f := r.functions[name]
+	old := f.refusal
+	f.refusal = &ref
+	r.mu.Unlock()
+	if ref.sha != "" || old == nil || old.file != ref.file || old.err.Error() != ref.err.Error() {
+		r.o.Events.refused(name, filepath.Join(r.o.Dir, ref.file), ref.err)
+	}
+}
+
+// swap puts a loaded version in service and retires the one it replaces.
+func (r *Registry) swap(v *version, started time.Time) {
+	r.mu.Lock()
+	f := r.functions[v.name]
+	old := f.current
+	f.current, f.refusal = v, nil
+	r.live[v] = true
+	if old != nil {
+		r.retire(old)
+	}
+	r.mu.Unlock()
+	if old == nil {
+		r.o.Events.loaded(v.name, v.content.sha, time.Since(started))
+	} else {
+		r.o.Events.swapped(v.name, old.content.sha, v.content.sha, time.Since(started))
+	}
+}
+
+// clash refuses entries that claim the same function. What serves goes on serving.
+func (r *Registry) clash(name string, err error) {
+	r.begin(name)
+	r.mu.Lock()
+	f := r.functions[name]
+	f.loading, f.refusal = false, &refusal{err: err}
+	r.mu.Unlock()
+}
+
+// remove takes a function out of service whose entry is gone.
+func (r *Registry) remove(name string) {
+	r.mu.Lock()
+	f := r.functions[name]
+	delete(r.functions, name)
+	if f.current != nil {
+		r.retire(f.current)
+	}
+	r.mu.Unlock()
+	if f.current != nil {
+		r.o.Events.removed(name)
+	}
+}
+
+// names lists the names that functions have.
+func (r *Registry) names() []string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var names []string
+	for name := range r.functions {
+		names = append(names, name)
+	}
+	return names
+}

@@ -1,0 +1,242 @@
+package lambda
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+	"unicode"
+	"unicode/utf8"
+)
+
+const (
+	maxLine    = 256 << 10 // bytes of one log line, the service's own limit; longer ones are split
+	queueLines = 256       // lines that may wait for a slow Events.Log
+	queueBytes = 1 << 20   // bytes that may
+	tailLines  = 10        // last lines kept for the error of a failed start
+	tailBytes  = 1 << 10   // bytes kept of each of them
+	// drainLimit bounds the wait for what a dead process left in pipes and sockets. Only a child
+	// that left the process group, and so outlived it, can hold those open.
+	drainLimit = 500 * time.Millisecond
+)
+
+// capture turns what a process writes to stdout and stderr into log lines, each tagged with the
+// request that was current when it was written. The process never waits for a reader of logs: the
+// pipe is always drained, and lines that nobody takes in time are counted and dropped.
+type capture struct {
+	r    *os.File
+	raw  syscall.RawConn
+	sink func(requestID, line string) // nil: nobody listens
+
+	queue  chan logLine
+	queued  atomic.Int64 // bytes in queue
+	dropped atomic.Int64 // lines that found no room in queue
+	read   chan struct{} // closed when the pipe is at its end
+	told   chan struct{} // closed when the sink has got the last line
+
+	mu      sync.Mutex // held for one read and its processing: a holder sees no half-taken data
+	buf     []byte
+	partial []byte // a line without its end
+	request string
+	tail    []string
+}
+
+type logLine struct{ request, text string }
+
+// newCapture returns a capture and the pipe's end to give to the process; the caller closes that.
+func newCapture(sink func(requestID, line string)) (*capture, *os.File, error) {
+	r, w, err := os.Pipe()
+	if err != nil {
+		return nil, nil, err
+	}
+	raw, err := r.SyscallConn()
+	if err != nil {
+		r.Close()
+		w.Close()
+		return nil, nil, err
+	}
+	c := &capture{r: r, raw: raw, sink: sink, queue: make(chan logLine, queueLines),
+		read: make(chan struct{}), told: make(chan struct{}), buf: make([]byte, 64<<10)}
+	go c.drain()
+	go c.deliver()
+	return c, w, nil
+}
+
+func (c *capture) drain() {
+	defer close(c.read)
+	c.raw.Read(func(fd uintptr) bool {
+		for {
+			c.mu.Lock()
+			n, err := c.takeLocked(int(fd))
+			c.mu.Unlock()
+			if n == 0 {
+				return !errors.Is(err, syscall.EAGAIN) // true, at the pipe's end, ends Read
+			}
+		}
+	})
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.flush()
+	close(c.queue)
+}
+
+// takeLocked reads and processes what is there, at most a buffer full. It is 0 and nil at the
+// pipe's end, 0 and EAGAIN when the pipe is empty.
+func (c *capture) takeLocked(fd int) (int, error) {
+	for {
+		n, err := syscall.Read(fd, c.buf)
+		if errors.Is(err, syscall.EINTR) {
+			continue
+		}
+		if n <= 0 {
+			return 0, err
+		}
+		c.lines(c.buf[:n])
+		return n, nil
+	}
+}
+
+// setRequest gives all that was written so far to the previous request and tags what follows
+// with id. It takes at most a pipe's capacity, so a flood cannot hold it up.
+func (c *capture) setRequest(id string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.raw.Control(func(fd uintptr) {
+		for taken := 0; taken < len(c.buf); {
+			n, _ := c.takeLocked(int(fd))
+			if n == 0 {
+				return
+			}
+			taken += n
+		}
+	})
+	c.flush()
+	c.request = id
+}
+
+// lines splits data into lines; the caller holds mu.
+func (c *capture) lines(data []byte) {
+	for len(data) > 0 {
+		end := bytes.IndexByte(data, '\n')
+		if end >= 0 && len(c.partial)+end <= maxLine {
+			c.partial = append(c.partial, data[:end]...)
+			data = data[end+1:]
+			c.emit()
+			continue
+		}
+		n := min(len(data), maxLine-len(c.partial))
+		c.partial = append(c.partial, data[:n]...)
+		data = data[n:]
+		if len(c.partial) == maxLine {
+			c.emit()
+		}
+	}
+}
+
+// flush emits a line that has no end yet; the caller holds mu.
+func (c *capture) flush() {
+	if len(c.partial) > 0 {
+		c.emit()
+	}
+}
+
+func (c *capture) emit() {
+	text := printable(bytes.TrimSuffix(c.partial, []byte("\r")))
+	c.partial = c.partial[:0]
+	if len(c.tail) == tailLines {
+		c.tail = append(c.tail[:0], c.tail[1:]...)
+	}
+	c.tail = append(c.tail, text[:min(len(text), tailBytes)])
+	if c.sink == nil {
+		return
+	}
+	if !c.offer(text) {
+		c.dropped.Add(1)
+	}
+}
+
+func (c *capture) offer(text string) bool {
+	if c.queued.Load()+int64(len(text)) > queueBytes {
+		return false
+	}
+	select {
+	case c.queue <- logLine{c.request, text}:
+		c.queued.Add(int64(len(text)))
+		return true
+	default:
+		return false
+	}
+}
+
+func (c *capture) deliver() {
+	defer close(c.told)
+	for l := range c.queue {
+		c.queued.Add(-int64(len(l.text)))
+		c.sink(l.request, l.text)
+		// A line is dropped only while others wait, so after the last one the count is complete.
+		if n := c.dropped.Swap(0); n > 0 {
+			c.sink(l.request, fmt.Sprintf("[shardmill: %d log lines dropped, they came faster than they were taken]", n))
+		}
+	}
+}
+
+// finish is called when the process has ended. It returns when every line is told, at the latest
+// after drainLimit for each of pipe and sink.
+func (c *capture) finish() {
+	select {
+	case <-c.read:
+	case <-time.After(drainLimit):
+	}
+	c.r.Close()
+	<-c.read
+	select {
+	case <-c.told:
+	case <-time.After(drainLimit):
+	}
+}
+
+// lastLines is the end of the output, for the error of a start that failed.
+func (c *capture) lastLines() string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return strings.Join(c.tail, " | ")
+}
+
+// printable is line with everything that could steer a terminal or is no text written out as Go
+// escapes. Tabs stay.
+func printable(line []byte) string {
+	clean := true
+	for _, b := range line {
+		if (b < ' ' && b != '\t') || b >= 0x7f {
+			clean = false
+			break
+		}
+	}
+	if clean {
+		return string(line)
+	}
+	var out strings.Builder
+	out.Grow(len(line) + 16)
+	for len(line) > 0 {
+		r, n := utf8.DecodeRune(line)
+		switch {
+		case r == '\t' || r != utf8.RuneError && unicode.IsPrint(r):
+			out.Write(line[:n])
+		case n == 1: // a control character or a byte that is not UTF-8
+			fmt.Fprintf(&out, `\x%02x`, line[0])
+		case r == utf8.RuneError:
+			out.Write(line[:n])
+		case r > 0xffff:
+			fmt.Fprintf(&out, `\U%08x`, r)
+		default:
+			fmt.Fprintf(&out, `\u%04x`, r)
+		}
+		line = line[n:]
+	}
+	return out.String()
+}

@@ -1,0 +1,252 @@
+package wasm
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/shardmill/shardmill/internal/errs"
+	"github.com/shardmill/shardmill/runtime"
+)
+
+// function is what the Functions of both ABIs share.
+type function struct {
+	engine *Engine
+	name   string
+	limits runtime.Limits
+	job    compileJob
+	info   moduleInfo
+	env    map[string]string
+	pool   *runtime.Pool[*environment]
+}
+
+func newFunction(e *Engine, a runtime.Artifact, l runtime.Limits, job compileJob, info moduleInfo) *function {
+	f := &function{engine: e, name: a.Name, limits: l, job: job, info: info, env: guestEnv(a, l)}
+	f.pool = runtime.NewPool(l, f.start)
+	return f
+}
+
+// guestEnv is the user's variables and those of Lambda's that mean something to a module.
+func guestEnv(a runtime.Artifact, l runtime.Limits) map[string]string {
+	env := map[string]string{
+		"AWS_LAMBDA_FUNCTION_NAME":        a.Name,
+		"AWS_LAMBDA_FUNCTION_MEMORY_SIZE": strconv.FormatInt(l.Memory>>20, 10),
+	}
+	if a.Region != "" {
+		env["AWS_REGION"] = a.Region
+	}
+	for k, v := range a.Env {
+		env[k] = v
+	}
+	return env
+}
+
+// door is the Function that the module's ABI makes of f.
+func (f *function) door() runtime.Function {
+	if f.info.ABI == abiNative {
+		return &nativeFunction{f}
+	}
+	return &stdioFunction{f}
+}
+
+// prove starts one environment, which stays warm, and hands a native module an empty batch.
+func (f *function) prove(ctx context.Context, fn runtime.Function) error {
+	p, ok := fn.(runtime.RecordProcessor)
+	if !ok {
+		v, err := f.pool.Acquire(ctx)
+		if err != nil {
+			return err
+		}
+		f.pool.Release(v, true, "")
+		return nil
+	}
+	v, err := f.pool.Acquire(ctx) // alone first, so that a start's error keeps its own words
+	if err != nil {
+		return err
+	}
+	f.pool.Release(v, true, "")
+	err = p.Process(ctx, &runtime.RecordBatch{Invocation: runtime.Invocation{RequestID: "smoke-test"}}, &runtime.ProcessedBatch{})
+	var failed *runtime.FunctionFailure
+	if errors.As(err, &failed) {
+		return errs.New(errs.Invalid, "module %q failed its smoke test, an empty batch: %s", f.name, failed.Message)
+	}
+	return err
+}
+
+// Close ends every environment.
+func (f *function) Close() error {
+	f.pool.Close()
+	return nil
+}
+
+// run acquires an environment, does the work with it and gives it back. The work's error is a
+// *runtime.FunctionFailure, or the context's when the time was up.
+func (f *function) run(ctx context.Context, in *runtime.Invocation, work func(context.Context, *environment) error) error {
+	start := time.Now()
+	deadline := start.Add(f.limits.Timeout)
+	if !in.Deadline.IsZero() && in.Deadline.Before(deadline) {
+		deadline = in.Deadline
+	}
+	timed, cancel := context.WithDeadline(ctx, deadline)
+	defer cancel()
+	v, err := f.pool.Acquire(timed)
+	if err != nil {
+		if k := errs.KindOf(err); k == errs.Throttled || k == errs.Unavailable {
+			return err
+		}
+		return errs.Wrap(errs.Unavailable, err, "function %q could not be started", f.name)
+	}
+	v.facts = invocationFacts(v.facts, in, deadline.UnixMilli())
+	err = work(timed, v)
+	reason := "exited after its answer"
+	switch {
+	case err == nil && v.worn() && v.Alive():
+		f.pool.Release(v, false, fmt.Sprintf("memory: %d%% of its limit in use", v.fill/10))
+		return nil
+	case errors.Is(err, context.Canceled):
+		reason = "canceled"
+		err = errs.Wrap(errs.Unknown, err, "the invocation of function %q was given up by its caller", f.name)
+	case errors.Is(err, context.DeadlineExceeded):
+		reason = "timeout"
+		end, _ := timed.Deadline() // ctx may have had the earlier one
+		seconds := max(end.Sub(start), 0).Seconds()
+		err = &runtime.FunctionFailure{Type: runtime.ErrorTimedOut, Message: fmt.Sprintf("Task timed out after %.2f seconds", seconds)}
+	case err != nil:
+		reason = endReason(err)
+	}
+	f.pool.Release(v, v.Alive(), reason)
+	return err
+}
+
+// endReason is the Events.End reason for a failure.
+func endReason(err error) string {
+	var failed *runtime.FunctionFailure
+	if !errors.As(err, &failed) {
+		return err.Error()
+	}
+	words := map[string]string{runtime.ErrorExit: "exit", runtime.ErrorProtocol: "protocol", runtime.ErrorHandler: "handler", runtime.ErrorResponseTooLarge: "answer too large"}
+	return words[failed.Type] + ": " + failed.Message
+}
+
+// nativeFunction serves a native batch module.
+type nativeFunction struct{ *function }
+
+var _ runtime.RecordProcessor = (*nativeFunction)(nil)
+
+// Invoke refuses: native batch modules take records, not JSON events.
+func (f *nativeFunction) Invoke(context.Context, runtime.Invocation) (runtime.Result, error) {
+	return runtime.Result{}, errs.New(errs.Invalid, "function %q is a native batch module (%s): it processes records and takes no JSON event; to invoke it with an event, build it as a WASI command (stdio)", f.name, exportMarker)
+}
+
+// Process runs one batch. Indexes that the module never answered do not appear in out; what
+// that means is the caller's business. On any error out is as it was.
+func (f *nativeFunction) Process(ctx context.Context, in *runtime.RecordBatch, out *runtime.ProcessedBatch) error {
+	size := batchSize(in.Records)
+	if int64(size) > min(f.limits.Memory, maxRequest/2) {
+		return &runtime.FunctionFailure{Type: runtime.ErrorHandler, Message: fmt.Sprintf("the batch has %d bytes, the function's memory limit is %d", size, f.limits.Memory)}
+	}
+	return f.run(ctx, &in.Invocation, func(ctx context.Context, v *environment) error {
+		for k, value := range in.Facts {
+			v.facts = append(v.facts, fact{k, value})
+		}
+		reply, err := v.invoke(ctx, in.Invocation.RequestID, size, func(dst []byte) []byte { return appendBatch(dst, in.Records) })
+		if err != nil {
+			return err
+		}
+		if err := v.decoder.decode(reply, len(in.Records), out); err != nil {
+			v.kill()
+			return &runtime.FunctionFailure{Type: runtime.ErrorProtocol, Message: err.Error()}
+		}
+		return nil
+	})
+}
+
+// stdioFunction serves a stdio module.
+type stdioFunction struct{ *function }
+
+// Invoke sends the event as one line and returns the line that answers it.
+func (f *stdioFunction) Invoke(ctx context.Context, in runtime.Invocation) (runtime.Result, error) {
+	event, err := oneLine(in.Payload)
+	if err != nil {
+		return runtime.Result{}, errs.New(errs.Invalid, "the event for function %q is not JSON (%v); a stdio module takes one JSON event", f.name, err)
+	}
+	if len(event) > maxRequest/2 {
+		return runtime.Result{}, errs.New(errs.Invalid, "the event for function %q has %d bytes, the limit is %d", f.name, len(event), maxRequest/2)
+	}
+	var result runtime.Result
+	start := time.Now()
+	err = f.run(ctx, &in, func(ctx context.Context, v *environment) error {
+		start = time.Now()
+		answer, err := v.invoke(ctx, in.RequestID, len(event), func(dst []byte) []byte { return append(dst, event...) })
+		if err != nil {
+			return err
+		}
+		if !isObject(answer) {
+			v.kill()
+			return &runtime.FunctionFailure{Type: runtime.ErrorProtocol, Message: fmt.Sprintf("the module's answer is not a JSON object: %q; write one JSON object a line to stdout, and logs to stderr", printable(answer, 200, false))}
+		}
+		result.Payload = answer
+		if kind, ok := errorType(answer); ok {
+			result.FunctionError, result.ErrorType = "Unhandled", kind
+		}
+		return nil
+	})
+	var failed *runtime.FunctionFailure
+	if errors.As(err, &failed) {
+		result, err = failedResult(in.RequestID, failed), nil
+	}
+	result.Duration = time.Since(start)
+	return result, err
+}
+
+// oneLine is the event without line breaks. In JSON they can only be white space.
+func oneLine(event []byte) ([]byte, error) {
+	if !json.Valid(event) {
+		if len(event) == 0 {
+			return nil, errors.New("it is empty")
+		}
+		return nil, fmt.Errorf("it starts with %q", printable(event, 40, false))
+	}
+	if bytes.IndexByte(event, '\n') < 0 && bytes.IndexByte(event, '\r') < 0 {
+		return event, nil
+	}
+	var b bytes.Buffer
+	err := json.Compact(&b, event)
+	return b.Bytes(), err
+}
+
+func isObject(b []byte) bool {
+	t := bytes.TrimLeft(b, " \t\r")
+	return len(t) > 0 && t[0] == '{' && json.Valid(t)
+}
+
+// errorType finds the function's own error document: an object with errorType and errorMessage.
+func errorType(answer []byte) (string, bool) {
+	if !bytes.Contains(answer, []byte(`"errorType"`)) || !bytes.Contains(answer, []byte(`"errorMessage"`)) {
+		return "", false
+	}
+	var doc map[string]json.RawMessage
+	if json.Unmarshal(answer, &doc) != nil || doc["errorMessage"] == nil {
+		return "", false
+	}
+	var kind string
+	err := json.Unmarshal(doc["errorType"], &kind)
+	return kind, err == nil
+}
+
+// failedResult is the error document that Lambda gives for a function that broke.
+func failedResult(requestID string, f *runtime.FunctionFailure) runtime.Result {
+	message := f.Message
+	if f.Type == runtime.ErrorExit || f.Type == runtime.ErrorTimedOut {
+		message = "RequestId: " + requestID + " Error: " + message
+	}
+	doc, _ := json.Marshal(struct {
+		ErrorMessage string `json:"errorMessage"`
+		ErrorType    string `json:"errorType"`
+	}{message, f.Type})
+	return runtime.Result{Payload: doc, FunctionError: "Unhandled", ErrorType: f.Type}
+}

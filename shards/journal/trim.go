@@ -1,0 +1,181 @@
+package journal
+
+import (
+	"context"
+	"errors"
+
+	"github.com/shardmill/shardmill/internal/errs"
+	"github.com/shardmill/shardmill/shards"
+)
+
+// keepFree is how many recycled bodies wait for reuse; more are deleted.
+const keepFree = 2
+
+// Create implements shards.Keeper. The list of live shards is in metadata: a shard needs no file.
+func (s *Store) Create(ctx context.Context, ids []shards.ShardID) error {
+	var fresh []shards.ShardID
+	for _, id := range ids {
+		if _, err := s.shard(id); err != nil {
+			fresh = append(fresh, id)
+		}
+	}
+	if err := s.meta.putFloors(ctx, fresh, func(shards.ShardID) floor { return floor{} }); err != nil {
+		return err
+	}
+	s.index.mu.Lock()
+	defer s.index.mu.Unlock()
+	for _, id := range fresh {
+		if s.index.shards[id] == nil {
+			s.index.shards[id] = &shardIndex{next: 1}
+		}
+	}
+	return nil
+}
+
+// Delete implements shards.Keeper.
+func (s *Store) Delete(ctx context.Context, ids []shards.ShardID) error {
+	if err := s.meta.deleteFloors(ctx, ids); err != nil {
+		return err
+	}
+	for _, id := range ids {
+		s.index.mu.Lock()
+		sh := s.index.shards[id]
+		delete(s.index.shards, id)
+		s.index.mu.Unlock()
+		if sh != nil {
+			sh.mu.Lock()
+			sh.deleted = true
+			gone := sh.dropThrough(sh.last)
+			sh.mu.Unlock()
+			s.dropFrames(gone)
+		}
+	}
+	return s.reclaim(ctx)
+}
+
+// Trim implements shards.Keeper. The new horizon holds at once; it is stored when a segment is
+// about to be given up for it.
+func (s *Store) Trim(ctx context.Context, id shards.ShardID, through shards.Pos) error {
+	sh, err := s.shard(id)
+	if err != nil {
+		return err
+	}
+	sh.mu.Lock()
+	through = min(through, sh.last)
+	if through <= sh.horizon {
+		sh.mu.Unlock()
+		return nil
+	}
+	gone := sh.dropThrough(through)
+	sh.horizon, sh.dirty = through, true
+	sh.mu.Unlock()
+	s.dropFrames(gone)
+	return s.reclaim(ctx)
+}
+
+// dropThrough removes the frames that end at or before p and counts them by segment.
+func (sh *shardIndex) dropThrough(p shards.Pos) map[uint32]int {
+	n := sh.find(p)
+	gone := make(map[uint32]int)
+	for i := range sh.refs[:n] {
+		gone[sh.refs[i].segment]++
+	}
+	if n == len(sh.refs) {
+		sh.refs = nil
+	} else if sh.refs = sh.refs[n:]; cap(sh.refs) > 4*len(sh.refs)+64 {
+		sh.refs = append([]ref(nil), sh.refs...) // let go of the trimmed part
+	}
+	return gone
+}
+
+func (s *Store) dropFrames(gone map[uint32]int) {
+	s.index.mu.Lock()
+	defer s.index.mu.Unlock()
+	for number, n := range gone {
+		if seg := s.index.segments[uint64(number)]; seg != nil {
+			seg.live -= n
+		}
+	}
+}
+
+// reclaim recycles the segments that nobody needs any more. The floors that make their records
+// expired, and that keep positions from being given out twice, are durable before.
+func (s *Store) reclaim(ctx context.Context) error {
+	s.maintain.Lock()
+	defer s.maintain.Unlock()
+	dead := s.deadSegments()
+	if len(dead) == 0 {
+		return nil
+	}
+	if err := s.storeFloors(ctx); err != nil {
+		return err
+	}
+	var all []error
+	for _, seg := range dead {
+		s.index.mu.Lock()
+		if seg.users > 0 { // a reader came in between; the next reclaim takes it
+			s.index.mu.Unlock()
+			continue
+		}
+		delete(s.index.segments, seg.number)
+		s.index.mu.Unlock()
+		all = append(all, seg.file.Close(), s.recycle(seg.number))
+	}
+	return errors.Join(all...)
+}
+
+func (s *Store) deadSegments() (dead []*segment) {
+	s.index.mu.RLock()
+	defer s.index.mu.RUnlock()
+	for _, seg := range s.index.segments {
+		if seg.closed && seg.live == 0 && seg.users == 0 {
+			dead = append(dead, seg)
+		}
+	}
+	return dead
+}
+
+func (s *Store) storeFloors(ctx context.Context) error {
+	var ids []shards.ShardID
+	floors := make(map[shards.ShardID]floor)
+	s.index.mu.RLock()
+	for id, sh := range s.index.shards {
+		sh.mu.Lock()
+		if sh.dirty {
+			sh.dirty = false
+			ids = append(ids, id)
+			floors[id] = floor{Trimmed: sh.horizon, Next: sh.last + 1}
+		}
+		sh.mu.Unlock()
+	}
+	s.index.mu.RUnlock()
+	err := s.meta.putFloors(ctx, ids, func(id shards.ShardID) floor { return floors[id] })
+	if err != nil {
+		for _, id := range ids {
+			if sh, gone := s.shard(id); gone == nil {
+				sh.mu.Lock()
+				sh.dirty = true
+				sh.mu.Unlock()
+			}
+		}
+		return errs.Wrap(errs.Unavailable, err, "the trim horizons could not be stored")
+	}
+	return nil
+}
+
+// recycle keeps a segment's body for reuse under another number, or deletes it.
+func (s *Store) recycle(number uint64) error {
+	name := s.fs.PathJoin(s.logDir, segmentName(number, segmentSuffix))
+	c := &s.commit
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.free) >= keepFree {
+		return s.fs.Remove(name)
+	}
+	free := s.fs.PathJoin(s.logDir, segmentName(number, freeSuffix))
+	if err := s.fs.Rename(name, free); err != nil {
+		return err
+	}
+	c.free = append(c.free, free)
+	return nil
+}

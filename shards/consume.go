@@ -1,0 +1,390 @@
+package shards
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"github.com/shardmill/shardmill/internal/errs"
+)
+
+// Policy says when a batch is cut: at the first of Records, Bytes (of data) or Wait since the
+// oldest record arrived. Wait 0 cuts as soon as anything is there. Version is bound to the cut: a
+// batch is replayed under the version it was cut with.
+type Policy struct {
+	Records int
+	Bytes   int64
+	Wait    time.Duration
+	Version string
+}
+
+// Handler processes a batch. Nil means done for good: the reader's checkpoint moves behind it. With
+// an error the same batch comes again after a pause, for as long as it takes.
+type Handler func(ctx context.Context, b *Batch) error
+
+// Reader consumes a stream. Its name is the identity of its checkpoint.
+type Reader struct {
+	Name   string
+	Policy func() Policy
+	Handle Handler
+	Failed func(b *Batch, attempt int, err error) // told of every error of Handle; may be nil
+}
+
+// Start says where a new reader begins.
+type Start uint8
+
+const (
+	FromHorizon Start = iota // the oldest record that is kept
+	FromLatest               // after the newest record at the time of Register
+)
+
+// Range is a piece of one shard: the records after After, up to and with Through.
+type Range struct {
+	Shard   uint32 `json:"shard"`
+	After   Pos    `json:"after"`
+	Through Pos    `json:"through"`
+}
+
+// cut is a batch's bounds as metadata keeps them, stored before the batch is first handed out.
+type cut struct {
+	Number   uint64  `json:"number"`
+	Ranges   []Range `json:"ranges"`
+	Records  int     `json:"records"`
+	Bytes    int64   `json:"bytes"`
+	OldestMs int64   `json:"oldestMs"`
+	Version  string  `json:"version"`
+}
+
+// readerState is a reader in metadata: checkpoint and cut move together.
+type readerState struct {
+	Positions map[uint32]Pos `json:"positions"` // by shard number: everything up to here is done
+	Cut       *cut           `json:"cut,omitempty"`
+	Cuts      uint64         `json:"cuts"` // cuts made so far
+}
+
+// Batch is a piece of a stream cut for a reader. Its bounds were made durable before it was first
+// handed out: after a crash the very same batch comes again, with the same number and content.
+type Batch struct {
+	Stream  *Stream
+	Reader  string
+	Number  uint64 // counts the reader's batches from 1
+	Ranges  []Range
+	Records int
+	Bytes   int64
+	Oldest  time.Time // arrival of the oldest record
+	Version string    // of the policy it was cut by
+}
+
+const readAhead = 1 << 20 // bytes read from the log at a time
+
+// Each calls fn with the batch's records, shard by shard, in order. The records' memory is shared
+// and immutable.
+func (b *Batch) Each(ctx context.Context, fn func(sh *Shard, recs []Record) error) error {
+	s := b.Stream
+	for _, r := range b.Ranges {
+		sh := s.Shard(r.Shard)
+		for at := r.After; at < r.Through; {
+			recs, err := s.owner.store.Log().Read(ctx, sh.ID, at, Budget{Records: int(r.Through - at), Bytes: readAhead}, nil)
+			if err != nil {
+				return err
+			}
+			for len(recs) > 0 && recs[len(recs)-1].Pos > r.Through {
+				recs = recs[:len(recs)-1]
+			}
+			if gone := lost(at, r.Through, recs); gone > 0 && s.owner.events.Expired != nil {
+				s.owner.events.Expired(s, b.Reader, sh, gone)
+			}
+			if len(recs) == 0 {
+				break // trimmed to beyond the range
+			}
+			if err := fn(sh, recs); err != nil {
+				return err
+			}
+			at = recs[len(recs)-1].Pos
+		}
+	}
+	return nil
+}
+
+// lost counts the records between at and the first one read, which retention took.
+func lost(at, through Pos, recs []Record) uint64 {
+	if len(recs) == 0 {
+		return uint64(through - at)
+	}
+	return uint64(recs[0].Pos - at - 1)
+}
+
+func (s *Stream) readerKey(name string) string { return s.readerKeys() + name }
+
+// Register makes a reader durable at its starting point. A reader that exists keeps its place.
+func (s *Stream) Register(ctx context.Context, name string, start Start) error {
+	st := readerState{Positions: make(map[uint32]Pos)}
+	for _, sh := range s.Shards() {
+		var err error
+		if start == FromLatest {
+			st.Positions[sh.Number], err = s.Tip(ctx, sh)
+		} else {
+			st.Positions[sh.Number], err = s.Horizon(ctx, sh)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	v, err := encodeMeta(st)
+	if err != nil {
+		return err
+	}
+	if _, err := s.owner.store.Meta().Txn(ctx, []Cmp{{s.readerKey(name), 0}}, []Op{{Key: s.readerKey(name), Value: v}}); err != nil {
+		return err
+	}
+	return s.loadReaders(ctx)
+}
+
+// Unregister removes a reader and its checkpoint.
+func (s *Stream) Unregister(ctx context.Context, name string) error {
+	s.mu.Lock()
+	delete(s.readers, name)
+	s.mu.Unlock()
+	_, err := s.owner.store.Meta().Txn(ctx, nil, []Op{{Key: s.readerKey(name), Delete: true}})
+	return err
+}
+
+// loadReaders reads the checkpoints that a private stream must keep records for.
+func (s *Stream) loadReaders(ctx context.Context) error {
+	if !s.Private {
+		return nil
+	}
+	for kv, err := range s.owner.store.Meta().Scan(ctx, s.readerKeys()) {
+		if err != nil {
+			return err
+		}
+		var st readerState
+		if err := decodeMeta(kv.Value, &st); err != nil {
+			return err
+		}
+		s.mu.Lock()
+		s.readers[kv.Key[len(s.readerKeys()):]] = st.Positions
+		s.mu.Unlock()
+	}
+	return nil
+}
+
+// Consume hands the stream's records to r.Handle, batch after batch, until ctx ends or the reader
+// or the stream is removed. Only one Consume may run for a reader: a second one ends with
+// errs.Conflict.
+func (s *Stream) Consume(ctx context.Context, r Reader) error {
+	c := &consumer{stream: s, reader: r, wake: make(chan struct{}, 1)}
+	v, rev, err := s.owner.store.Meta().Get(ctx, s.readerKey(r.Name))
+	if err != nil {
+		return err
+	}
+	if rev == 0 {
+		return errs.New(errs.NotFound, "stream %s has no reader %s", s.Name, r.Name)
+	}
+	if err := decodeMeta(v, &c.state); err != nil {
+		return err
+	}
+	c.rev = rev
+	defer s.owner.store.Log().Notify(s.shardIDs(), c.wake)()
+	for {
+		if c.state.Cut == nil {
+			cut, err := c.nextCut(ctx)
+			if err != nil {
+				return err
+			}
+			c.state.Cut = cut
+			c.state.Cuts = cut.Number
+			if err := c.save(ctx); err != nil {
+				return err
+			}
+		}
+		if err := c.handle(ctx); err != nil {
+			return err
+		}
+		for _, r := range c.state.Cut.Ranges {
+			c.state.Positions[r.Shard] = r.Through
+		}
+		c.state.Cut = nil
+		if err := c.save(ctx); err != nil {
+			return err
+		}
+		if s.Private {
+			if err := s.trimBehind(ctx, r.Name, c.state.Positions); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// consumer is one run of Consume.
+type consumer struct {
+	stream *Stream
+	reader Reader
+	state  readerState
+	rev    Rev
+	wake   chan struct{}
+}
+
+func (c *consumer) save(ctx context.Context) error {
+	key := c.stream.readerKey(c.reader.Name)
+	v, err := encodeMeta(c.state)
+	if err != nil {
+		return err
+	}
+	meta := c.stream.owner.store.Meta()
+	ok, err := meta.Txn(ctx, []Cmp{{key, c.rev}}, []Op{{Key: key, Value: v}})
+	if err != nil {
+		return err
+	}
+	if !ok {
+		return errs.New(errs.Conflict, "reader %s of stream %s was removed, or is consumed twice", c.reader.Name, c.stream.Name)
+	}
+	_, c.rev, err = meta.Get(ctx, key)
+	return err
+}
+
+// handle runs the handler on the present cut until it succeeds or ctx ends.
+func (c *consumer) handle(ctx context.Context) error {
+	k := c.state.Cut
+	b := &Batch{Stream: c.stream, Reader: c.reader.Name, Number: k.Number, Ranges: k.Ranges, Records: k.Records,
+		Bytes: k.Bytes, Oldest: time.UnixMilli(k.OldestMs), Version: k.Version}
+	pause := 100 * time.Millisecond
+	for attempt := 1; ; attempt++ {
+		err := c.reader.Handle(ctx, b)
+		if err == nil {
+			return nil
+		}
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if c.reader.Failed != nil {
+			c.reader.Failed(b, attempt, err)
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(pause/2 + rand.N(pause)):
+		}
+		pause = min(2*pause, 30*time.Second)
+	}
+}
+
+// nextCut waits until the policy asks for a batch and returns its bounds.
+func (c *consumer) nextCut(ctx context.Context) (*cut, error) {
+	t := &tally{seen: make(map[uint32]Pos)}
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		p := c.reader.Policy()
+		if err := c.count(ctx, t, p); err != nil {
+			return nil, err
+		}
+		due := time.UnixMilli(t.oldest).Add(p.Wait)
+		if t.records > 0 && (t.full(p) || !time.Now().Before(due)) {
+			return c.bounds(t, p), nil
+		}
+		timer.Stop()
+		var ring <-chan time.Time
+		if t.records > 0 {
+			timer.Reset(time.Until(due))
+			ring = timer.C
+		}
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-c.wake:
+		case <-ring:
+		}
+	}
+}
+
+// tally counts what a cut would hold. It keeps no records: they are read again when the batch is
+// handed out, so that a long interval costs no memory.
+type tally struct {
+	seen    map[uint32]Pos // counted up to here, where it differs from the checkpoint
+	records int
+	bytes   int64
+	oldest  int64
+}
+
+func (t *tally) full(p Policy) bool {
+	return p.Records > 0 && t.records >= p.Records || p.Bytes > 0 && t.bytes >= p.Bytes
+}
+
+// count adds what has arrived to t, up to the policy's size. Each cut starts with another shard, so
+// that a backlog of one does not keep the others waiting.
+func (c *consumer) count(ctx context.Context, t *tally, p Policy) error {
+	log := c.stream.owner.store.Log()
+	all := c.stream.Shards()
+	first := int(c.state.Cuts % uint64(len(all)))
+	var recs []Record
+	for i := range all {
+		sh := all[(first+i)%len(all)]
+		at := max(t.seen[sh.Number], c.state.Positions[sh.Number])
+		for !t.full(p) {
+			left := Budget{Records: 1 << 16, Bytes: readAhead}
+			if p.Records > 0 {
+				left.Records = min(left.Records, p.Records-t.records)
+			}
+			if p.Bytes > 0 {
+				left.Bytes = int(min(int64(left.Bytes), p.Bytes-t.bytes))
+			}
+			var err error
+			if recs, err = log.Read(ctx, sh.ID, at, left, recs[:0]); err != nil {
+				return err
+			}
+			if len(recs) == 0 {
+				break
+			}
+			t.add(recs)
+			at = recs[len(recs)-1].Pos
+			t.seen[sh.Number] = at
+		}
+	}
+	return nil
+}
+
+func (t *tally) add(recs []Record) {
+	for i := range recs {
+		t.bytes += int64(len(recs[i].Data))
+		if t.oldest == 0 || recs[i].Arrived < t.oldest {
+			t.oldest = recs[i].Arrived
+		}
+	}
+	t.records += len(recs)
+}
+
+func (c *consumer) bounds(t *tally, p Policy) *cut {
+	k := &cut{Number: c.state.Cuts + 1, Records: t.records, Bytes: t.bytes, OldestMs: t.oldest, Version: p.Version}
+	for _, sh := range c.stream.Shards() { // in order of number, so that replays see the same order
+		if to := t.seen[sh.Number]; to > c.state.Positions[sh.Number] {
+			k.Ranges = append(k.Ranges, Range{sh.Number, c.state.Positions[sh.Number], to})
+		}
+	}
+	return k
+}
+
+// trimBehind lets go of what every reader of a private stream is done with.
+func (s *Stream) trimBehind(ctx context.Context, reader string, done map[uint32]Pos) error {
+	copied := make(map[uint32]Pos, len(done))
+	for n, p := range done {
+		copied[n] = p
+	}
+	s.mu.Lock()
+	s.readers[reader] = copied
+	low := make(map[uint32]Pos, len(done))
+	for n, p := range done {
+		for _, other := range s.readers {
+			p = min(p, other[n])
+		}
+		low[n] = p
+	}
+	s.mu.Unlock()
+	for _, sh := range s.Shards() {
+		if err := s.owner.store.Keeper().Trim(ctx, sh.ID, low[sh.Number]); err != nil {
+			return fmt.Errorf("trim behind the readers of %s: %w", s.Name, err)
+		}
+	}
+	return nil
+}

@@ -127,8 +127,8 @@ func (r *Registry) finish(v *version) {
 		return // Close did not wait for its leases
 	}
 	err := v.fn.Close()
-	r.o.Events.closed(v.name, v.content.sha, err)
 	r.store.unpin(v.content.sha)
+	r.o.Events.closed(v.name, v.content.sha, err)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	delete(r.live, v)

@@ -67,7 +67,11 @@ func (t *tree) folder(rel string) error {
 	if err := t.folder(path.Dir(rel)); err != nil {
 		return err
 	}
-	if err := t.root.Mkdir(rel, 0o755); err != nil {
+	err := t.root.Mkdir(rel, 0o755)
+	if err == nil {
+		err = t.root.Chmod(rel, 0o755) // whatever the umask is
+	}
+	if err != nil {
 		return hostFault(err)
 	}
 	t.dirs[rel] = true
@@ -97,7 +101,7 @@ func (t *tree) write(rel string, executable bool, src io.Reader) error {
 	if errors.Is(err, errTooLong) {
 		err = errs.New(errs.Invalid, "%s is larger than %d bytes unpacked, the limit of a task root", t.file, maxUnpacked)
 	}
-	if err == nil { // not subject to the umask, as the mode at opening is
+	if err == nil { // whatever the umask is
 		if err = f.Chmod(mode); err != nil {
 			err = hostFault(err)
 		}
@@ -119,7 +123,7 @@ func (t *tree) finish() (sha string, err error) {
 		return "", hostFault(err)
 	}
 	defer f.Close()
-	if !isExecutable(f) {
+	if t.dirs["bootstrap"] || !isExecutable(f) {
 		return "", errs.New(errs.Invalid, "%s has a bootstrap that is neither an ELF file nor a script that starts with #!", t.file)
 	}
 	slices.Sort(t.lines)

@@ -150,6 +150,24 @@ func (s *Stream) Unregister(ctx context.Context, name string) error {
 	return err
 }
 
+// CaughtUp reports whether a reader is done with every record of the stream.
+func (s *Stream) CaughtUp(ctx context.Context, name string) (bool, error) {
+	v, rev, err := s.owner.store.Meta().Get(ctx, s.readerKey(name))
+	if err != nil || rev == 0 {
+		return false, err
+	}
+	var st readerState
+	if err := decodeMeta(v, &st); err != nil {
+		return false, err
+	}
+	for _, sh := range s.Shards() {
+		if tip, err := s.Tip(ctx, sh); err != nil || tip > st.Positions[sh.Number] {
+			return false, err
+		}
+	}
+	return true, nil
+}
+
 // loadReaders reads the checkpoints that a private stream must keep records for.
 func (s *Stream) loadReaders(ctx context.Context) error {
 	if !s.Private {

@@ -50,6 +50,7 @@ type Streams struct {
 	create sync.Mutex // one creation or deletion at a time
 	mu     sync.RWMutex
 	byKey  map[string]*Stream
+	byID   map[uint64]*Stream // those that are not private
 
 	stop context.CancelFunc
 	done chan struct{}
@@ -58,7 +59,7 @@ type Streams struct {
 // Open reads the streams from the store's metadata and finishes what a crash interrupted: streams
 // half created are created, streams half deleted are deleted. Close stops it; the store stays open.
 func Open(ctx context.Context, store Store, o Options) (*Streams, error) {
-	ss := &Streams{store: store, events: o.Events, byKey: make(map[string]*Stream), done: make(chan struct{})}
+	ss := &Streams{store: store, events: o.Events, byKey: make(map[string]*Stream), byID: make(map[uint64]*Stream), done: make(chan struct{})}
 	for _, prefix := range []string{publicPrefix, privatePrefix} {
 		for kv, err := range store.Meta().Scan(ctx, prefix) {
 			if err != nil {
@@ -68,7 +69,7 @@ func Open(ctx context.Context, store Store, o Options) (*Streams, error) {
 			if err != nil {
 				return nil, fmt.Errorf("metadata key %s: %w", kv.Key, err)
 			}
-			ss.byKey[kv.Key] = s
+			ss.add(s)
 		}
 	}
 	for _, s := range ss.byKey {
@@ -166,10 +167,17 @@ func (ss *Streams) Create(ctx context.Context, sc Scope, spec Spec) (*Stream, er
 	if err := ss.allocate(ctx, s); err != nil {
 		return nil, err
 	}
-	ss.mu.Lock()
-	ss.byKey[s.key()] = s
-	ss.mu.Unlock()
+	ss.add(s)
 	return s, ss.finishCreate(ctx, s)
+}
+
+func (ss *Streams) add(s *Stream) {
+	ss.mu.Lock()
+	defer ss.mu.Unlock()
+	ss.byKey[s.key()] = s
+	if !s.Private {
+		ss.byID[s.ID] = s
+	}
 }
 
 // allocate gives the stream its ids and stores it as CREATING, in one transaction.
@@ -282,6 +290,16 @@ func (ss *Streams) get(prefix string, sc Scope, name string) (*Stream, error) {
 	return nil, errs.New(errs.NotFound, "Stream %s under account %s not found.", name, sc.Account)
 }
 
+// ByID finds a stream that is not private by its id; nil if it is gone.
+func (ss *Streams) ByID(id uint64) *Stream {
+	ss.mu.RLock()
+	defer ss.mu.RUnlock()
+	if s := ss.byID[id]; s != nil && s.State() != Deleting {
+		return s
+	}
+	return nil
+}
+
 // List returns the scope's streams in the order of their names.
 func (ss *Streams) List(sc Scope) []*Stream {
 	ss.mu.RLock()
@@ -333,6 +351,7 @@ func (ss *Streams) finishDelete(ctx context.Context, s *Stream) error {
 	}
 	ss.mu.Lock()
 	delete(ss.byKey, s.key())
+	delete(ss.byID, s.ID)
 	ss.mu.Unlock()
 	return nil
 }

@@ -3,9 +3,9 @@
 // A Format is named as the API names it. Its writers are deterministic: the same bytes, written
 // in whatever pieces, give the same object, because a delivery that is repeated after a crash
 // must overwrite its object with itself. Hence no clock, host name or random number gets into an
-// archive, and the compression level is fixed at 1, which costs half the time of level 5 for
-// about a quarter more bytes. A new version of the compression library may give other bytes for
-// the same content.
+// archive, and the compression level is fixed at 1, which takes about 60 % of the time of level 5
+// for some 12 % more bytes on JSON records. A new version of the compression library may give
+// other bytes for the same content.
 //
 //	format          extension  Content-Encoding  framing
 //	UNCOMPRESSED    -          -                 none

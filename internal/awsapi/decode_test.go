@@ -190,6 +190,12 @@ func TestDecodeJSONNotAnObject(t *testing.T) {
 			t.Errorf("%.60q: got %v, want an error without message", body, err)
 		}
 	}
+	if got := (&SerializationError{}).Error(); got != "the request body is not a JSON object" {
+		t.Errorf("the log reads %q", got)
+	}
+	if got := (&SerializationError{"Expected null"}).Error(); got != "Expected null" {
+		t.Errorf("the log reads %q", got)
+	}
 	deepest := `{"a":` + strings.Repeat("[", 63) + strings.Repeat("]", 63) + `}`
 	if err := DecodeJSON([]byte(deepest), new(everything)); err != nil {
 		t.Errorf("64 levels: %v", err)

@@ -41,6 +41,7 @@ type api struct {
 	srv   *http.Server
 
 	serving sync.WaitGroup
+	closing chan struct{} // closed by close
 	mu      sync.Mutex
 	conns   int
 	none    chan struct{} // closed when conns has become 0
@@ -51,7 +52,7 @@ func newAPI(env *environment, limit int64) (*api, error) {
 	if err != nil {
 		return nil, err
 	}
-	a := &api{env: env, limit: limit, ln: ln}
+	a := &api{env: env, limit: limit, ln: ln, closing: make(chan struct{})}
 	a.srv = &http.Server{
 		Handler:        a,
 		MaxHeaderBytes: maxHeader,
@@ -103,6 +104,7 @@ func (a *api) drain(limit time.Duration) {
 
 // close closes the listener and every connection, and returns when no handler runs.
 func (a *api) close() {
+	close(a.closing)
 	a.srv.Close()
 	a.ln.Close() // a server that never served does not know it
 	a.serving.Wait()
@@ -133,7 +135,9 @@ func writeJSON(w http.ResponseWriter, status int, body []byte) {
 	w.Write(body)
 }
 
-func accept(w http.ResponseWriter) { writeJSON(w, http.StatusAccepted, []byte("{\"status\":\"OK\"}\n")) }
+func accept(w http.ResponseWriter) {
+	writeJSON(w, http.StatusAccepted, []byte("{\"status\":\"OK\"}\n"))
+}
 
 // ServeHTTP routes by hand: http.ServeMux would answer some faulty requests with redirects or
 // plain text, where clients expect an error document.
@@ -177,22 +181,23 @@ func (a *api) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // next waits for an event, for ever if none comes.
 func (a *api) next(w http.ResponseWriter, r *http.Request) {
 	early := refusal{http.StatusForbidden, invalidStateTransition, "the current event has no answer yet, or another poll took this one's place"}
-	superseded := a.env.poll()
-	if superseded == nil {
+	wake := a.env.poll()
+	if wake == nil {
 		early.write(w)
 		return
 	}
 	select {
-	case inv := <-a.env.events:
-		if r.Context().Err() != nil { // nobody is there to take it: leave it for the next poll
-			a.env.events <- inv
-			return
-		}
-		a.deliver(w, inv)
-	case <-superseded:
-		early.write(w)
+	case <-wake:
 	case <-r.Context().Done():
+		return
+	case <-a.closing: // net/http does not notice a closed connection before the body is read
+		return
 	}
+	if inv := a.env.take(r.Context(), wake); inv != nil {
+		a.deliver(w, inv)
+		return
+	}
+	early.write(w)
 }
 
 func (a *api) deliver(w http.ResponseWriter, inv *invocation) {
@@ -261,11 +266,7 @@ func (a *api) response(r *http.Request) (runtime.Result, *refusal) {
 	if err != nil || len(doc) == 0 {
 		return failure(knownType(errorType), "the handler failed while it sent its response"), nil
 	}
-	res := reported("", doc)
-	if errorType != "" {
-		res.ErrorType = errorType
-	}
-	return res, nil
+	return reported("", doc), nil
 }
 
 func (a *api) handlerError(r *http.Request) (runtime.Result, *refusal) {

@@ -1,6 +1,7 @@
 package lambda
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"os"
@@ -44,26 +45,26 @@ type environment struct {
 	api  *api
 	proc *process
 
-	initTook time.Duration    // valid once ready is closed
-	ready    chan struct{}    // closed at the first next or the init error
-	done     chan struct{}    // closed when process, listener and folder are gone
-	events   chan *invocation // the event that the next poll takes; holds one
+	initTook time.Duration // valid once ready is closed
+	ready    chan struct{} // closed at the first next or the init error
+	done     chan struct{} // closed when process, listener and folder are gone
 
 	mu         sync.Mutex
 	phase      phase
 	current    *invocation       // the last one begun
 	invoked    bool              // current is not the first
 	linger     *time.Timer       // ends an answered environment that does not ask on
-	superseded chan struct{}     // ends the poll that waits, when a newer one came
+	pending    *invocation       // current, until a poll takes it
+	wake       chan struct{}     // the newest poll; closed when it has an event or a newer one came
 	fault      string            // what init/error said
-	reason     string            // why it ended: the first one given
+	reason     string            // why it ends: the first one given; it gets no event any more
 	extensions map[string]string // identifier to name
 }
 
 // newEnvironment makes all but the process. The file is the process's stdout and stderr.
 func newEnvironment(f *function, born time.Time) (*environment, *os.File, error) {
 	e := &environment{fn: f, born: born, ready: make(chan struct{}), done: make(chan struct{}),
-		events: make(chan *invocation, 1), extensions: make(map[string]string)}
+		extensions: make(map[string]string)}
 	var err error
 	if e.tmp, err = os.MkdirTemp(f.opts.Dir, "lambda-"); err != nil {
 		return nil, nil, err
@@ -106,8 +107,8 @@ func (e *environment) run(cmd *exec.Cmd) error {
 		return err
 	}
 	e.proc = proc
-	close(up)
 	e.api.serve()
+	close(up)
 	return nil
 }
 
@@ -119,16 +120,16 @@ func (e *environment) begin(inv *invocation) bool {
 	e.logs.setRequest(inv.RequestID)
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.phase != idle || !e.proc.alive() {
+	if e.phase != idle || e.reason != "" || !e.proc.alive() {
 		return false
 	}
 	if !e.invoked {
 		e.invoked = true
 		inv.init = e.initTook
 	}
-	e.phase, e.current = running, inv
+	e.phase, e.current, e.pending = running, inv, inv
 	inv.handed = time.Now()
-	e.events <- inv // never blocks: an idle environment holds no event
+	close(e.wake)
 	return true
 }
 
@@ -154,8 +155,27 @@ func (e *environment) await(ctx context.Context, inv *invocation) runtime.Result
 // expire answers inv with the timeout, unless it was just answered, and kills the process.
 func (e *environment) expire(inv *invocation) {
 	granted := min(time.Since(inv.handed), inv.Deadline.Sub(inv.handed))
-	if e.complete(inv, timedOut(inv.RequestID, granted)) {
-		e.kill("timeout")
+	e.mu.Lock()
+	late := e.completeLocked(inv, timedOut(inv.RequestID, granted))
+	if late {
+		e.reason = cmp.Or(e.reason, "timeout")
+	}
+	e.mu.Unlock()
+	if late {
+		e.proc.signal(syscall.SIGKILL)
+	}
+}
+
+// lingered kills a process that has answered inv and still has not asked for the next event.
+func (e *environment) lingered(inv *invocation) {
+	e.mu.Lock()
+	late := e.phase == answered && e.current == inv
+	if late {
+		e.reason = cmp.Or(e.reason, "timeout")
+	}
+	e.mu.Unlock()
+	if late {
+		e.proc.signal(syscall.SIGKILL)
 	}
 }
 
@@ -163,6 +183,10 @@ func (e *environment) expire(inv *invocation) {
 func (e *environment) complete(inv *invocation, res runtime.Result) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	return e.completeLocked(inv, res)
+}
+
+func (e *environment) completeLocked(inv *invocation, res runtime.Result) bool {
 	if e.phase != running || e.current != inv {
 		return false
 	}
@@ -170,37 +194,62 @@ func (e *environment) complete(inv *invocation, res runtime.Result) bool {
 	res.Init, res.Duration = inv.init, time.Since(inv.handed)
 	inv.result = res
 	e.fn.settling.Store(&inv.over)
-	e.linger = time.AfterFunc(max(time.Until(inv.Deadline), lingerTime), func() { e.kill("timeout") })
+	e.linger = time.AfterFunc(max(time.Until(inv.Deadline), lingerTime), func() { e.lingered(inv) })
 	close(inv.done)
 	return true
 }
 
-// poll registers a next of the process; the channel ends the poll when a newer one comes: a
-// process that lost its connection asks again, perhaps before the loss is noticed here. It is nil
-// when the process must not ask now.
+// poll registers a next of the process. The channel is closed when take has news. It is nil when
+// the process must not ask now. The newest poll counts: a process that lost its connection asks
+// again, perhaps before the loss is noticed here.
 func (e *environment) poll() chan struct{} {
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	if e.reason != "" { // it is ending: no news, but no error either, its SIGTERM handler may be at work
+		if e.linger != nil {
+			e.linger.Stop()
+		}
+		return make(chan struct{})
+	}
+	if e.fault != "" {
+		return nil
+	}
 	switch e.phase {
 	case starting:
-		if e.fault != "" {
-			return nil
-		}
 		e.initTook = time.Since(e.born)
 		close(e.ready)
 	case answered:
 		e.linger.Stop()
-		go e.giveBack(e.current, true, "") // not here: Release may wait for this very request
-	case running, gone:
-		return nil
+		go e.giveBack(e.current, true, "closed") // not here: Release may wait for this very request
 	case idle:
-		if e.superseded != nil {
-			close(e.superseded)
+		close(e.wake)
+	case running:
+		if e.pending == nil {
+			return nil
 		}
+		// The poll before this one broke off before it took the event.
+		e.wake = make(chan struct{})
+		close(e.wake)
+		return e.wake
+	case gone:
+		return nil
 	}
 	e.phase = idle
-	e.superseded = make(chan struct{})
-	return e.superseded
+	e.wake = make(chan struct{})
+	return e.wake
+}
+
+// take is the event for a poll that was woken, nil when a newer poll took its place. A poll whose
+// client is no longer there (ctx has ended) leaves the event for the next one.
+func (e *environment) take(ctx context.Context, wake chan struct{}) *invocation {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.wake != wake || ctx.Err() != nil {
+		return nil
+	}
+	inv := e.pending
+	e.pending = nil
+	return inv
 }
 
 func (e *environment) giveBack(inv *invocation, healthy bool, reason string) {
@@ -225,7 +274,11 @@ func (e *environment) initFault() string {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.fault == "" && e.phase == gone {
-		return "it ended (" + e.reason + ") before it asked for an event; a handler must call lambda.Start and not return"
+		fault := "it ended (" + e.reason + ") before it asked for an event"
+		if e.reason == "exit: status 0" {
+			fault += ": main must call lambda.Start and not return"
+		}
+		return fault
 	}
 	return e.fault
 }
@@ -250,9 +303,7 @@ func (e *environment) End(reason string) {
 func (e *environment) because(reason string) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.reason == "" {
-		e.reason = reason
-	}
+	e.reason = cmp.Or(e.reason, reason)
 }
 
 func (e *environment) kill(reason string) {
@@ -272,7 +323,7 @@ func (e *environment) exited(st *os.ProcessState) {
 		e.complete(inv, exited(inv.RequestID, st))
 	}
 	e.mu.Lock()
-	was := e.phase
+	was, reason := e.phase, e.reason
 	e.phase = gone
 	if e.linger != nil {
 		e.linger.Stop()
@@ -280,16 +331,15 @@ func (e *environment) exited(st *os.ProcessState) {
 	e.mu.Unlock()
 	e.api.close()
 	e.logs.finish()
-	err := os.RemoveAll(e.tmp)
+	if err := os.RemoveAll(e.tmp); err != nil {
+		reason += fmt.Sprintf(" (its folder remains: %v)", err)
+	}
 	close(e.done)
 	if was == answered {
-		e.giveBack(inv, false, "")
+		e.giveBack(inv, false, reason)
 	}
 	if on := e.fn.opts.Events.End; on != nil {
-		if err != nil {
-			e.reason += fmt.Sprintf(" (its folder remains: %v)", err)
-		}
-		on(e.fn.artifact.Name, e.reason)
+		on(e.fn.artifact.Name, reason)
 	}
 	e.fn.disown(e)
 }

@@ -83,5 +83,8 @@ func (a *api) extensionNext(w http.ResponseWriter, r *http.Request) {
 		refusal{http.StatusForbidden, "Extension.UnknownExtensionIdentifier", "the header Lambda-Extension-Identifier names no registered extension"}.write(w)
 		return
 	}
-	<-r.Context().Done()
+	select {
+	case <-r.Context().Done():
+	case <-a.closing:
+	}
 }

@@ -11,6 +11,7 @@ import (
 	"regexp"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/google/uuid"
@@ -22,7 +23,7 @@ import (
 // settleTime is how long an invocation waits for an environment that has answered and is about to
 // ask for its next event, before it takes or starts another one. Handlers need some 50 µs for
 // that; without the wait a lone caller would soon keep two processes busy in turns.
-const settleTime = 2 * time.Millisecond
+const settleTime = 5 * time.Millisecond
 
 // requestIDForm keeps request ids safe in URL paths, headers and JSON.
 var requestIDForm = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
@@ -80,9 +81,8 @@ func (f *function) Invoke(ctx context.Context, in runtime.Invocation) (runtime.R
 		}
 		inv := &invocation{Invocation: in, attempt: uuid.NewString(),
 			delivered: make(chan struct{}), done: make(chan struct{}), over: make(chan struct{})}
-		if d, ok := ctx.Deadline(); ok {
-			inv.Deadline = earlier(d, time.Now().Add(f.limits.Timeout))
-		}
+		deadline, _ := ctx.Deadline()
+		inv.Deadline = earlier(deadline, time.Now().Add(f.limits.Timeout))
 		if !env.begin(inv) { // it ended after the pool looked
 			f.pool.Release(env, false, "exited while idle")
 			continue
@@ -184,12 +184,18 @@ func (f *function) startFailure(env *environment, fault string) error {
 	return errs.New(errs.Invalid, "the bootstrap of function %s failed to start: %s", f.artifact.Name, fault)
 }
 
-// launchFailure explains what execve's ENOENT hides: the file is there, its loader is not.
+// launchFailure explains why execve failed, or the fork before it.
 func (f *function) launchFailure(err error) error {
-	if errors.Is(err, fs.ErrNotExist) {
-		return errs.Wrap(errs.Invalid, err, "the bootstrap of function %s needs a dynamic loader that this host does not have: build with CGO_ENABLED=0, or statically", f.artifact.Name)
+	if fault := checkBootstrap(f.artifact.Path); fault != nil {
+		return fault
 	}
-	return errs.Wrap(errs.Invalid, err, "the bootstrap of function %s cannot be executed", f.artifact.Name)
+	switch {
+	case errors.Is(err, fs.ErrNotExist): // the file is there, so it is the loader that is not
+		return errs.Wrap(errs.Invalid, err, "the bootstrap of function %s needs a dynamic loader that this host does not have: build with CGO_ENABLED=0, or statically", f.artifact.Name)
+	case errors.Is(err, fs.ErrPermission), errors.Is(err, syscall.ENOEXEC):
+		return errs.Wrap(errs.Invalid, err, "the bootstrap of function %s cannot be executed", f.artifact.Name)
+	}
+	return errs.Wrap(errs.Unavailable, err, "the host cannot start a process for function %s now", f.artifact.Name)
 }
 
 // launch starts a process with its listener, logs and folder. On an error nothing is left.
@@ -199,31 +205,31 @@ func (f *function) launch(born time.Time) (*environment, error) {
 		return nil, errs.Wrap(errs.Internal, err, "preparing an environment of function %s", f.artifact.Name)
 	}
 	defer w.Close()
-	if !f.adopt(env) {
-		env.discard(w)
-		return nil, errs.New(errs.Unavailable, "function %s is being removed", f.artifact.Name)
-	}
 	cmd := exec.Command(filepath.Join(f.artifact.Path, bootstrapName))
 	cmd.Dir = f.artifact.Path
 	cmd.Env = variables(f.artifact, f.limits.Memory, env.tmp, env.api.address(), born)
 	cmd.Stdout, cmd.Stderr = w, w
-	if err := env.run(cmd); err != nil {
+	if err := f.run(env, cmd); err != nil {
 		env.discard(w)
-		f.disown(env)
-		return nil, f.launchFailure(err)
+		return nil, err
 	}
 	return env, nil
 }
 
-func (f *function) adopt(env *environment) bool {
+// run starts the process unless the function is closed. Close and the environment's end need the
+// same lock, so they find the environment complete.
+func (f *function) run(env *environment, cmd *exec.Cmd) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.closed {
-		return false
+		return errs.New(errs.Unavailable, "function %s is being removed", f.artifact.Name)
+	}
+	if err := env.run(cmd); err != nil {
+		return f.launchFailure(err)
 	}
 	f.live[env] = struct{}{}
 	f.ended.Add(1)
-	return true
+	return nil
 }
 
 func (f *function) disown(env *environment) {

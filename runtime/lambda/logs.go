@@ -33,11 +33,12 @@ type capture struct {
 	raw  syscall.RawConn
 	sink func(requestID, line string) // nil: nobody listens
 
-	queue  chan logLine
-	queued  atomic.Int64 // bytes in queue
-	dropped atomic.Int64 // lines that found no room in queue
-	read   chan struct{} // closed when the pipe is at its end
-	told   chan struct{} // closed when the sink has got the last line
+	queue   chan logLine
+	queued  atomic.Int64  // bytes in queue
+	dropped atomic.Int64  // lines that found no room in queue
+	stop    atomic.Bool   // the pipe is given up, whatever may still come
+	read    chan struct{} // closed when the pipe is at its end
+	told    chan struct{} // closed when the sink has got the last line
 
 	mu      sync.Mutex // held for one read and its processing: a holder sees no half-taken data
 	buf     []byte
@@ -76,6 +77,9 @@ func (c *capture) drain() {
 			c.mu.Unlock()
 			if n == 0 {
 				return !errors.Is(err, syscall.EAGAIN) // true, at the pipe's end, ends Read
+			}
+			if c.stop.Load() {
+				return true
 			}
 		}
 	})
@@ -123,18 +127,22 @@ func (c *capture) setRequest(id string) {
 func (c *capture) lines(data []byte) {
 	for len(data) > 0 {
 		end := bytes.IndexByte(data, '\n')
-		if end >= 0 && len(c.partial)+end <= maxLine {
-			c.partial = append(c.partial, data[:end]...)
-			data = data[end+1:]
+		text := data
+		if end >= 0 {
+			text = data[:end]
+		}
+		if room := maxLine - len(c.partial); len(text) > room {
+			c.partial = append(c.partial, text[:room]...)
+			data = data[room:]
 			c.emit()
 			continue
 		}
-		n := min(len(data), maxLine-len(c.partial))
-		c.partial = append(c.partial, data[:n]...)
-		data = data[n:]
-		if len(c.partial) == maxLine {
-			c.emit()
+		c.partial = append(c.partial, text...)
+		if end < 0 {
+			return
 		}
+		data = data[end+1:]
+		c.emit()
 	}
 }
 
@@ -148,10 +156,12 @@ func (c *capture) flush() {
 func (c *capture) emit() {
 	text := printable(bytes.TrimSuffix(c.partial, []byte("\r")))
 	c.partial = c.partial[:0]
-	if len(c.tail) == tailLines {
-		c.tail = append(c.tail[:0], c.tail[1:]...)
+	if text != "" {
+		if len(c.tail) == tailLines {
+			c.tail = append(c.tail[:0], c.tail[1:]...)
+		}
+		c.tail = append(c.tail, strings.Clone(strings.ToValidUTF8(text[:min(len(text), tailBytes)], "")))
 	}
-	c.tail = append(c.tail, text[:min(len(text), tailBytes)])
 	if c.sink == nil {
 		return
 	}
@@ -192,6 +202,7 @@ func (c *capture) finish() {
 	case <-c.read:
 	case <-time.After(drainLimit):
 	}
+	c.stop.Store(true)
 	c.r.Close()
 	<-c.read
 	select {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
+	"slices"
 
 	"github.com/shardmill/shardmill/runtime"
 )
@@ -140,7 +141,7 @@ func (d *replyDecoder) entry(i uint32) (runtime.OutRecord, error) {
 	if err := d.record(o, i, at); err != nil {
 		return o, err
 	}
-	data, err := d.counted("the data of an entry")
+	data, err := d.counted("the length of an entry's data", "an entry's data")
 	if err != nil {
 		return o, err
 	}
@@ -181,7 +182,7 @@ func (d *replyDecoder) meta() (map[string]string, error) {
 		if err != nil {
 			return nil, err
 		}
-		value, err := d.counted("a meta value")
+		value, err := d.counted("the length of a meta value", "a meta value")
 		if err != nil {
 			return nil, err
 		}
@@ -203,8 +204,8 @@ func (d *replyDecoder) meta() (map[string]string, error) {
 	return keys, nil
 }
 
-func (d *replyDecoder) counted(what string) ([]byte, error) {
-	n, err := d.u32("the length of " + what)
+func (d *replyDecoder) counted(length, what string) ([]byte, error) {
+	n, err := d.u32(length)
 	if err != nil {
 		return nil, err
 	}
@@ -231,4 +232,31 @@ func (d *replyDecoder) take(n uint32, what string) ([]byte, error) {
 
 func (d *replyDecoder) short(need int64, what string) error {
 	return fmt.Errorf("the reply ends inside %s: %d bytes are needed at byte %d of %d", what, need, d.off, len(d.b))
+}
+
+// The data of a batch's answers lies in one buffer, which must live until the batch's Reset and
+// should then serve again: garbage of half a megabyte a batch costs more than the transform.
+// The buffer waits in the last slot of the batch's capacity, where no answer is.
+
+const bufferSlot = -1 // the Index of that slot
+
+// takeBuffer returns the buffer of a batch that was reset, or nil.
+func takeBuffer(out *runtime.ProcessedBatch) []byte {
+	n := cap(out.Records)
+	if len(out.Records) > 0 || n == 0 {
+		return nil // the answers there still point into it
+	}
+	if last := &out.Records[:n][n-1]; last.Index == bufferSlot {
+		return last.Data[:0]
+	}
+	return nil
+}
+
+// keepBuffer leaves the buffer of the answers in out for the next takeBuffer.
+func keepBuffer(out *runtime.ProcessedBatch, buffer []byte) {
+	if len(out.Records) == cap(out.Records) {
+		out.Records = slices.Grow(out.Records, 1)
+	}
+	n := cap(out.Records)
+	out.Records[:n][n-1] = runtime.OutRecord{Index: bufferSlot, Data: buffer}
 }

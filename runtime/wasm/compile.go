@@ -48,6 +48,9 @@ func newCompiler(cacheDir string, s *spawner) *compiler {
 // cpuSeconds is what compiling a module of size bytes may cost; honest modules take a fourth.
 func cpuSeconds(size int64) uint64 { return 5 + 2*uint64(size>>20) }
 
+// wallTime is how long a job may take on a busy machine.
+func wallTime(size int64) time.Duration { return 10 * time.Duration(cpuSeconds(size)) * time.Second }
+
 // dir is the module's own cache folder. No worker of another module can reach it by its own name.
 func (c *compiler) dir(hash string) string { return filepath.Join(c.cacheDir, hash) }
 
@@ -91,7 +94,7 @@ func (c *compiler) run(j compileJob) (moduleInfo, error) {
 		return info, errs.Wrap(errs.Invalid, err, "the module file of function %q cannot be opened", j.name)
 	}
 	defer f.Close()
-	ctx, cancel := context.WithTimeout(context.Background(), 4*time.Duration(cpuSeconds(j.size))*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), wallTime(j.size))
 	defer cancel()
 	p, err := c.spawner.spawn(ctx, compilerName, f)
 	if err != nil {
@@ -124,7 +127,7 @@ func (c *compiler) converse(ctx context.Context, p *process, j compileJob, dir s
 	case rerr == nil && h.kind == kindFault && len(payload) > 1:
 		return info, errs.New(errs.Invalid, "module %q is refused: %s", j.name, printable(payload[1:], 2048, false))
 	case ctx.Err() != nil:
-		return info, errs.New(errs.Invalid, "module %q did not compile within %d seconds; split its largest functions", j.name, 4*cpuSeconds(j.size))
+		return info, errs.New(errs.Invalid, "module %q did not compile within %s; the machine is too busy, or the module's functions are too large", j.name, wallTime(j.size))
 	case werr == nil && rerr == io.EOF:
 		return info, errs.Wrap(errs.Invalid, waitErr, "compiling module %q took more than its limits of %d seconds of processor time and %d MiB of memory, or broke the compiler: %s",
 			j.name, cpuSeconds(j.size), compileData>>20, printable(tail, 200, false))

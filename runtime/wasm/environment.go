@@ -37,11 +37,18 @@ type environment struct {
 }
 
 // start starts a worker and waits until its module is ready. Its errors are errs.Invalid when
-// the module is at fault.
-func (f *function) start(ctx context.Context) (*environment, error) {
+// the module is at fault. A start has its own time limit: the deadline of the invocation that
+// needs it does not cut it short, or a function that starts slower than it may run could never
+// start. Only a caller that gives up does.
+func (f *function) start(caller context.Context) (*environment, error) {
 	begin := time.Now()
-	ctx, cancel := context.WithTimeout(ctx, f.limits.InitTimeout)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(caller), f.limits.InitTimeout)
 	defer cancel()
+	defer context.AfterFunc(caller, func() {
+		if errors.Is(caller.Err(), context.Canceled) {
+			cancel()
+		}
+	})()
 	size := f.engine.compiler.cached(f.job.hash)
 	if size == 0 && compilerSupported { // the cache was cleared: never compile inside a worker
 		if _, err := f.engine.compiler.compile(ctx, f.job); err != nil {
@@ -153,8 +160,8 @@ func inTurn(asked, answer frameKind) bool {
 }
 
 // invoke hands the worker one batch or event, size bytes that encode appends, and returns a copy
-// of the answer. Errors are a *runtime.FunctionFailure or ctx.Err() when the caller gave up.
-func (v *environment) invoke(ctx context.Context, requestID string, size int, encode func([]byte) []byte) ([]byte, error) {
+// of the answer, in buf's memory where it fits. Errors are a *runtime.FunctionFailure or ctx.Err() when the caller gave up.
+func (v *environment) invoke(ctx context.Context, requestID string, buf []byte, size int, encode func([]byte) []byte) ([]byte, error) {
 	v.id++
 	v.logs.begin(v.id, requestID)
 	size += factsSize(v.facts)
@@ -169,10 +176,10 @@ func (v *environment) invoke(ctx context.Context, requestID string, size int, en
 	case int64(len(payload)) > v.f.limits.Payload:
 		v.kill()
 		return nil, tooLarge(v.f.limits.Payload)
-	case h.flags&flagShared != 0:
-		return append([]byte(nil), payload...), nil
+	case h.flags&flagShared == 0:
+		return payload, nil // read from the socket: the host's own already
 	}
-	return payload, nil
+	return append(buf[:0], payload...), nil
 }
 
 // failure turns a FAULT into the function's failure. All but a handler's own failure end the
@@ -190,7 +197,7 @@ func (v *environment) failure(h header, payload []byte) error {
 	case faultHandler, faultMemory, faultRefused:
 		return &runtime.FunctionFailure{Type: runtime.ErrorHandler, Message: text}
 	case faultTrap:
-		return &runtime.FunctionFailure{Type: runtime.ErrorExit, Message: "Runtime exited with error: " + text}
+		return &runtime.FunctionFailure{Type: runtime.ErrorExit, Message: trapText + text}
 	case faultExit:
 		return &runtime.FunctionFailure{Type: runtime.ErrorExit, Message: text}
 	case faultTooLarge:
@@ -198,6 +205,9 @@ func (v *environment) failure(h header, payload []byte) error {
 	}
 	return &runtime.FunctionFailure{Type: runtime.ErrorProtocol, Message: text}
 }
+
+// trapText starts the message of a trap; wazero's "wasm error: ..." and the stack follow.
+const trapText = "Runtime exited with error: trap: "
 
 func tooLarge(limit int64) error {
 	return &runtime.FunctionFailure{Type: runtime.ErrorResponseTooLarge,

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/shardmill/shardmill/internal/errs"
@@ -83,25 +84,27 @@ func (f *function) Close() error {
 	return nil
 }
 
-// run acquires an environment, does the work with it and gives it back. The work's error is a
+// run acquires an environment, does the work with it and gives it back. The time limit counts
+// from then on; waiting for a free environment counts against in.Deadline. The work's error is a
 // *runtime.FunctionFailure, or the context's when the time was up.
 func (f *function) run(ctx context.Context, in *runtime.Invocation, work func(context.Context, *environment) error) error {
-	start := time.Now()
-	deadline := start.Add(f.limits.Timeout)
-	if !in.Deadline.IsZero() && in.Deadline.Before(deadline) {
-		deadline = in.Deadline
+	called := time.Now()
+	if !in.Deadline.IsZero() {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithDeadline(ctx, in.Deadline)
+		defer cancel()
 	}
-	timed, cancel := context.WithDeadline(ctx, deadline)
-	defer cancel()
-	v, err := f.pool.Acquire(timed)
+	v, err := f.acquire(ctx)
 	if err != nil {
-		if k := errs.KindOf(err); k == errs.Throttled || k == errs.Unavailable {
-			return err
-		}
-		return errs.Wrap(errs.Unavailable, err, "function %q could not be started", f.name)
+		return err
 	}
-	v.facts = invocationFacts(v.facts, in, deadline.UnixMilli())
-	err = work(timed, v)
+	timed, cancel := context.WithTimeout(ctx, f.limits.Timeout)
+	defer cancel()
+	deadline, _ := timed.Deadline()
+	if err = ctx.Err(); err == nil { // the start may have used up the time
+		v.facts = invocationFacts(v.facts, in, deadline.UnixMilli())
+		err = work(timed, v)
+	}
 	reason := "exited after its answer"
 	switch {
 	case err == nil && v.worn() && v.Alive():
@@ -112,14 +115,24 @@ func (f *function) run(ctx context.Context, in *runtime.Invocation, work func(co
 		err = errs.Wrap(errs.Unknown, err, "the invocation of function %q was given up by its caller", f.name)
 	case errors.Is(err, context.DeadlineExceeded):
 		reason = "timeout"
-		end, _ := timed.Deadline() // ctx may have had the earlier one
-		seconds := max(end.Sub(start), 0).Seconds()
+		seconds := min(f.limits.Timeout, max(deadline.Sub(called), 0)).Seconds()
 		err = &runtime.FunctionFailure{Type: runtime.ErrorTimedOut, Message: fmt.Sprintf("Task timed out after %.2f seconds", seconds)}
 	case err != nil:
 		reason = endReason(err)
 	}
 	f.pool.Release(v, v.Alive(), reason)
 	return err
+}
+
+func (f *function) acquire(ctx context.Context) (*environment, error) {
+	v, err := f.pool.Acquire(ctx)
+	if err == nil {
+		return v, nil
+	}
+	if k := errs.KindOf(err); k == errs.Throttled || k == errs.Unavailable {
+		return nil, err
+	}
+	return nil, errs.Wrap(errs.Unavailable, err, "function %q could not be started", f.name)
 }
 
 // endReason is the Events.End reason for a failure.
@@ -129,7 +142,11 @@ func endReason(err error) string {
 		return err.Error()
 	}
 	words := map[string]string{runtime.ErrorExit: "exit", runtime.ErrorProtocol: "protocol", runtime.ErrorHandler: "handler", runtime.ErrorResponseTooLarge: "answer too large"}
-	return words[failed.Type] + ": " + failed.Message
+	line, _, _ := strings.Cut(failed.Message, "\n")
+	if trap, ok := strings.CutPrefix(line, trapText); ok {
+		return "trap: " + trap
+	}
+	return words[failed.Type] + ": " + line
 }
 
 // nativeFunction serves a native batch module.
@@ -153,7 +170,7 @@ func (f *nativeFunction) Process(ctx context.Context, in *runtime.RecordBatch, o
 		for k, value := range in.Facts {
 			v.facts = append(v.facts, fact{k, value})
 		}
-		reply, err := v.invoke(ctx, in.Invocation.RequestID, size, func(dst []byte) []byte { return appendBatch(dst, in.Records) })
+		reply, err := v.invoke(ctx, in.Invocation.RequestID, takeBuffer(out), size, func(dst []byte) []byte { return appendBatch(dst, in.Records) })
 		if err != nil {
 			return err
 		}
@@ -161,6 +178,7 @@ func (f *nativeFunction) Process(ctx context.Context, in *runtime.RecordBatch, o
 			v.kill()
 			return &runtime.FunctionFailure{Type: runtime.ErrorProtocol, Message: err.Error()}
 		}
+		keepBuffer(out, reply)
 		return nil
 	})
 }
@@ -181,7 +199,7 @@ func (f *stdioFunction) Invoke(ctx context.Context, in runtime.Invocation) (runt
 	start := time.Now()
 	err = f.run(ctx, &in, func(ctx context.Context, v *environment) error {
 		start = time.Now()
-		answer, err := v.invoke(ctx, in.RequestID, len(event), func(dst []byte) []byte { return append(dst, event...) })
+		answer, err := v.invoke(ctx, in.RequestID, nil, len(event), func(dst []byte) []byte { return append(dst, event...) })
 		if err != nil {
 			return err
 		}

@@ -34,8 +34,8 @@ func setLimits(cpuSeconds, dataBytes, fileBytes uint64, files uint64) error {
 	return nil
 }
 
-// beNice lets the host and the workers go first.
-func beNice() { unix.Setpriority(unix.PRIO_PROCESS, 0, 10) }
+// beNice lets the host and the workers go first, without starving on a busy machine.
+func beNice() { unix.Setpriority(unix.PRIO_PROCESS, 0, 5) }
 
 // deniedAlways are system calls that neither a worker nor a compile job needs once it runs:
 // network, processes, privileges, kernel interfaces with a large surface.

@@ -7,3 +7,4 @@ clang --target=wasm32 -O2 -nostdlib -mbulk-memory -Wall -Wextra -Werror \
 	-I "$here/../../../sdk/c" \
 	-Wl,--no-entry,--strip-all,-z,stack-size=8192 \
 	-o "${1:-$here/severity.wasm}" "$here/severity.c"
+chmod 644 "${1:-$here/severity.wasm}"

@@ -16,11 +16,11 @@ static pos blanks(pos p, pos end) {
 
 /* The position after a string that starts at p, or 0. */
 static pos string(pos p, pos end) {
-  for (p++; p < end; p++) {
-    if (*p == '"') return p + 1;
-    if (*p == '\\') p++;
+  for (p++;; p += 2) { /* past the quote, or past a backslash and what it escapes */
+    if (p >= end) return 0;
+    p = sm_find2(p, end, '"', '\\');
+    if (p < end && *p == '"') return p + 1;
   }
-  return 0;
 }
 
 /* The position after any value, or 0. Values inside of objects and lists are only balanced. */

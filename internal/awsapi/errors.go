@@ -1,0 +1,98 @@
+package awsapi
+
+import (
+	"encoding/binary"
+	"errors"
+	"io"
+	"net/http"
+	"strconv"
+
+	"github.com/shardmill/shardmill/internal/awsapi/jsonscan"
+	"github.com/shardmill/shardmill/internal/errs"
+)
+
+// describe gives an error its status, name and sentence on the service's wire.
+func (s *Service) describe(err error) (status int, name, message string) {
+	var ser *SerializationError
+	var val *ValidationError
+	var wire *Error
+	switch {
+	case errors.As(err, &ser):
+		return http.StatusBadRequest, "SerializationException", ser.Message
+	case errors.As(err, &val):
+		return http.StatusBadRequest, "ValidationException", val.Message
+	case errors.As(err, &wire):
+		return http.StatusBadRequest, wire.Name, wire.Message
+	}
+	kind := errs.KindOf(err)
+	if name = s.Errors[kind]; name != "" {
+		return statusOf(kind), name, sentence(err)
+	}
+	if kind == errs.Internal {
+		return http.StatusInternalServerError, "InternalFailure", ""
+	}
+	return http.StatusInternalServerError, "InternalFailure", sentence(err)
+}
+
+func statusOf(kind errs.Kind) int {
+	switch kind {
+	case errs.Unavailable:
+		return http.StatusServiceUnavailable
+	case errs.Internal, errs.Unknown:
+		return http.StatusInternalServerError
+	}
+	return http.StatusBadRequest
+}
+
+// sentence is what a caller is shown of an error: its own sentence, not the causes behind it.
+func sentence(err error) string {
+	var e *errs.Error
+	if errors.As(err, &e) {
+		return e.Msg
+	}
+	return err.Error()
+}
+
+// Describe names an error for one record of a batch (PutRecords, PutRecordBatch).
+func (s *Service) Describe(err error) (name, message string) {
+	_, name, message = s.describe(err)
+	return name, message
+}
+
+// writeError writes AWS's error document. SerializationException alone spells its member Message.
+func writeError(w http.ResponseWriter, status int, name, message string) {
+	body := append([]byte(`{"__type":`), jsonscan.AppendString(nil, name)...)
+	switch {
+	case message != "" && name == "SerializationException":
+		body = jsonscan.AppendString(append(body, `,"Message":`...), message)
+	case message != "":
+		body = jsonscan.AppendString(append(body, `,"message":`...), message)
+	}
+	body = append(body, '}')
+	h := w.Header()
+	h.Set("Content-Type", typeJSON)
+	h.Set("X-Amzn-Errortype", name)
+	h.Set("Content-Length", strconv.Itoa(len(body)))
+	w.WriteHeader(status)
+	w.Write(body)
+}
+
+// writeCBORError answers a CBOR request in CBOR: a client that expects CBOR reports anything else
+// as an unreadable token.
+func writeCBORError(w http.ResponseWriter, name, message string) {
+	body := []byte{0xa2} // a map of two
+	for _, text := range []string{"__type", name, "message", message} {
+		body = append(body, 0x79) // a text string with a length of two bytes
+		body = binary.BigEndian.AppendUint16(body, uint16(len(text)))
+		body = append(body, text...)
+	}
+	w.Header().Set("Content-Type", typeCBOR)
+	w.WriteHeader(http.StatusBadRequest)
+	w.Write(body)
+}
+
+func writeXML(w http.ResponseWriter, status int, name, message string) {
+	w.Header()["Content-Type"] = nil // AWS sends none
+	w.WriteHeader(status)
+	io.WriteString(w, "<"+name+">\n  <Message>"+message+"</Message>\n</"+name+">\n")
+}

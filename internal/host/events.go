@@ -1,0 +1,124 @@
+package host
+
+import (
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"github.com/shardmill/shardmill/firehose"
+	"github.com/shardmill/shardmill/plugins"
+	"github.com/shardmill/shardmill/runtime"
+	"github.com/shardmill/shardmill/shards"
+	"github.com/shardmill/shardmill/shards/journal"
+)
+
+// What the rooms tell becomes log lines here, in one place. Record payloads are never logged.
+
+func (h *Host) journalEvents() journal.Events {
+	log := h.log.With().Str("component", "journal").Logger()
+	return journal.Events{
+		Recovered: func(segments int, records int64, took time.Duration) {
+			log.Info().Int("segments", segments).Int64("records", records).Dur("took", took).Msg("recovered")
+		},
+		TornTail: func(segment string, offset int64) {
+			log.Info().Str("segment", segment).Int64("offset", offset).Msg("a write that was never acknowledged was cut off")
+		},
+		Fenced: func(err error) { log.Error().Err(err).Msg("the journal stopped taking records after a failed write") },
+	}
+}
+
+func (h *Host) streamEvents() shards.Events {
+	log := h.log.With().Str("component", "streams").Logger()
+	return shards.Events{
+		Expired: func(s *shards.Stream, reader string, sh *shards.Shard, records uint64) {
+			log.Error().Str("stream", s.Name).Str("shard", sh.String()).Str("reader", reader).Uint64("records", records).
+				Msg("records went out of retention before they were read")
+		},
+		TrimFailed: func(s *shards.Stream, err error) {
+			log.Warn().Str("stream", s.Name).Err(err).Msg("expired records could not be removed; tried again in a minute")
+		},
+	}
+}
+
+func (h *Host) functionEvents() runtime.Events {
+	log := h.log.With().Str("component", "functions").Logger()
+	return runtime.Events{
+		Log: func(function, requestID, line string) {
+			log.Info().Str("function", function).Str("request_id", requestID).Msg(line)
+		},
+		Start: func(function string, took time.Duration) {
+			log.Debug().Str("function", function).Dur("took", took).Msg("execution environment ready")
+		},
+		End: func(function, reason string) {
+			log.Debug().Str("function", function).Str("reason", reason).Msg("execution environment ended")
+		},
+	}
+}
+
+func (h *Host) pluginEvents() plugins.Events {
+	log := h.log.With().Str("component", "plugins").Logger()
+	return plugins.Events{
+		Loaded: func(name, version string, took time.Duration) {
+			log.Info().Str("function", name).Str("version", short(version)).Dur("took", took).Msg("function loaded")
+		},
+		Swapped: func(name, old, version string, took time.Duration) {
+			log.Info().Str("function", name).Str("version", short(version)).Str("old", short(old)).Dur("took", took).Msg("function replaced")
+		},
+		Refused: func(name, path string, err error) {
+			log.Error().Str("function", name).Str("path", path).Err(err).Msg("not loaded")
+		},
+		Removed: func(name string) { log.Info().Str("function", name).Msg("function removed") },
+		Closed: func(name, version string, err error) {
+			log.WithLevel(levelOf(err)).Str("function", name).Str("version", short(version)).Err(err).Msg("old version closed")
+		},
+		Directory: func(err error) {
+			log.WithLevel(max(levelOf(err), zerolog.InfoLevel)).Str("path", h.cfg.Plugins).Err(err).Msg("plugin folder")
+		},
+	}
+}
+
+func levelOf(err error) zerolog.Level {
+	if err != nil {
+		return zerolog.WarnLevel
+	}
+	return zerolog.DebugLevel
+}
+
+func short(version string) string { return version[:min(12, len(version))] }
+
+func (h *Host) deliveryEvents() firehose.Events {
+	log := h.log.With().Str("component", "firehose").Logger()
+	of := func(e *zerolog.Event, d *firehose.DeliveryStream) *zerolog.Event {
+		e.Str("delivery", d.Name)
+		if d.Logging != nil {
+			e.Str("log_group", d.Logging.Group).Str("log_stream", d.Logging.Stream)
+		}
+		return e
+	}
+	return firehose.Events{
+		Delivered: func(d *firehose.DeliveryStream, batch uint64, what firehose.Delivered) {
+			of(log.Debug(), d).Uint64("batch", batch).Int("records", what.Records).Int("ok", what.Ok).
+				Int("dropped", what.Dropped).Int("failed", what.Failed).Int("attempts", what.Attempts).Dur("took", what.Took).Msg("delivered")
+			if h.watch.Delivered != nil {
+				h.watch.Delivered(d.Name, what)
+			}
+		},
+		Retry: func(d *firehose.DeliveryStream, batch uint64, attempt int, err error) {
+			of(log.Warn(), d).Uint64("batch", batch).Int("attempt", attempt).Err(err).Msg("delivery failed; it is tried again until it works")
+		},
+		Transform: func(d *firehose.DeliveryStream, attempt int, last bool, err error) {
+			e := of(log.Warn(), d)
+			if last {
+				e = of(log.Error(), d)
+			}
+			e.Int("attempt", attempt).Bool("last", last).Err(err).Msg("transform failed")
+		},
+		Stopped: func(d *firehose.DeliveryStream, err error) {
+			of(log.Error(), d).Err(err).Msg("delivery has stopped")
+		},
+	}
+}
+
+func (h *Host) requestFailed(requestID, operation string, err error) {
+	h.log.Error().Str("component", "api").Str("request_id", requestID).Str("operation", operation).Err(err).Msg("request failed")
+}

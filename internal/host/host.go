@@ -1,0 +1,240 @@
+// Package host ties the rooms of shardmill together: Open makes a running host of a Config, Close
+// gives everything back. It has no logic of its own.
+package host
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime/debug"
+	"sync"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"github.com/shardmill/shardmill/firehose"
+	"github.com/shardmill/shardmill/firehose/destinations"
+	"github.com/shardmill/shardmill/firehose/firehoseapi"
+	"github.com/shardmill/shardmill/internal/awsapi"
+	"github.com/shardmill/shardmill/internal/config"
+	"github.com/shardmill/shardmill/internal/errs"
+	"github.com/shardmill/shardmill/internal/httpd"
+	"github.com/shardmill/shardmill/internal/objects"
+	"github.com/shardmill/shardmill/internal/objects/s3api"
+	"github.com/shardmill/shardmill/plugins"
+	"github.com/shardmill/shardmill/runtime"
+	"github.com/shardmill/shardmill/runtime/lambda"
+	"github.com/shardmill/shardmill/runtime/wasm"
+	"github.com/shardmill/shardmill/shards"
+	"github.com/shardmill/shardmill/shards/journal"
+	"github.com/shardmill/shardmill/shards/kinesisapi"
+)
+
+// Observer is told what a host does, beside its log. Nil fields are skipped.
+type Observer struct {
+	Delivered func(stream string, what firehose.Delivered)
+}
+
+// Host is a running host.
+type Host struct {
+	Streams    *shards.Streams
+	Deliveries *firehose.DeliveryStreams
+	Functions  *plugins.Registry
+	Objects    objects.Store
+
+	cfg    config.Config
+	log    zerolog.Logger
+	watch  Observer
+	server *httpd.Server
+	store  *journal.Store
+	wasm   *wasm.Engine
+
+	mu     sync.Mutex
+	status string            // of Health
+	checks map[string]string // of Health
+	routes httpd.Routes
+}
+
+// Version is what the build says of itself.
+func Version() string {
+	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
+		return info.Main.Version
+	}
+	return "(devel)"
+}
+
+// parts are what Health reports on, in the order in which they are opened.
+var parts = []string{"streams", "functions", "deliveries"}
+
+// Open starts a host. The port is open while the rest starts, so that health can be asked for; the
+// host is ready when Open returns.
+func Open(ctx context.Context, cfg config.Config, log zerolog.Logger, watch Observer) (h *Host, err error) {
+	h = &Host{cfg: cfg, log: log, watch: watch, status: "starting", checks: make(map[string]string)}
+	for _, p := range parts {
+		h.checks[p] = "starting"
+	}
+	h.routes.Health = h.Health
+	defer func() {
+		if err != nil {
+			h.Close(ctx)
+		}
+	}()
+	if h.server, err = httpd.Listen(ctx, cfg.Listen, h.currentRoutes); err != nil {
+		return nil, errs.Wrap(errs.Unavailable, err, "%s cannot be listened on: stop what uses the port, or choose another with --listen", cfg.Listen)
+	}
+	for i, open := range []func(context.Context) error{h.openStreams, h.openFunctions, h.openDeliveries} {
+		if err := open(ctx); err != nil {
+			return nil, err
+		}
+		h.check(parts[i], "ok")
+	}
+	return h, h.serve(ctx)
+}
+
+func (h *Host) dir(name string) (string, error) {
+	dir := filepath.Join(h.cfg.Data, name)
+	return dir, os.MkdirAll(dir, 0o700)
+}
+
+func (h *Host) openStreams(ctx context.Context) (err error) {
+	h.store, err = journal.Open(h.cfg.Data, journal.Options{Events: h.journalEvents()})
+	if err != nil {
+		return err
+	}
+	h.Streams, err = shards.Open(ctx, h.store, shards.Options{Events: h.streamEvents()})
+	return err
+}
+
+func (h *Host) openFunctions(ctx context.Context) error {
+	cache, err := h.dir("cache/wasm")
+	if err != nil {
+		return err
+	}
+	scratch, err := h.dir("tmp/functions")
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(h.cfg.Plugins, 0o700); err != nil {
+		return errs.Wrap(errs.Unavailable, err, "the plugin folder cannot be made")
+	}
+	h.wasm = wasm.New(wasm.Options{CacheDir: cache, Events: h.functionEvents()})
+	h.Functions, err = plugins.Open(ctx, plugins.Options{
+		Dir:      h.cfg.Plugins,
+		Versions: filepath.Join(h.cfg.Data, "versions"),
+		Engines:  []runtime.Engine{h.wasm, lambda.New(lambda.Options{Dir: scratch, Events: h.functionEvents()})},
+		Limits:   runtime.Limits{Concurrency: h.cfg.Concurrency},
+		Region:   h.cfg.Region, Account: h.cfg.Account, Endpoint: h.URL(),
+		Events: h.pluginEvents(),
+	})
+	return err
+}
+
+func (h *Host) openDeliveries(ctx context.Context) error {
+	spool, err := h.dir("tmp/spool")
+	if err != nil {
+		return err
+	}
+	if h.Objects, err = h.openObjects(); err != nil {
+		return err
+	}
+	h.Deliveries, err = firehose.Open(ctx, firehose.Options{
+		Streams: h.Streams, Meta: h.store.Meta(), Functions: h.Functions,
+		Open:     destinations.Open(destinations.Deps{Objects: h.Objects, SpoolDir: spool}),
+		SpoolDir: spool, Events: h.deliveryEvents(),
+	})
+	return err
+}
+
+func (h *Host) openObjects() (objects.Store, error) {
+	if s := h.cfg.S3; s.Endpoint != "" {
+		return objects.NewS3(objects.S3Options{Endpoint: s.Endpoint, Region: s.Region, AccessKey: s.AccessKey, SecretKey: s.SecretKey, PathStyle: s.PathStyle})
+	}
+	return objects.OpenDir(filepath.Join(h.cfg.Data, "objects"))
+}
+
+// serve opens the API.
+func (h *Host) serve(ctx context.Context) error {
+	kinesis, err := kinesisapi.New(ctx, h.Streams, h.store.Meta())
+	if err != nil {
+		return err
+	}
+	mux := awsapi.NewMux(awsapi.Options{Account: h.cfg.Account, Region: h.cfg.Region, Failed: h.requestFailed}, kinesis, firehoseapi.New(h.Deliveries))
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.routes.API, h.routes.S3 = mux, s3api.New(h.Objects, h.cfg.Region)
+	h.status = "ready"
+	return nil
+}
+
+func (h *Host) currentRoutes() httpd.Routes {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.routes
+}
+
+func (h *Host) check(part, state string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.checks[part] = state
+}
+
+// Health tells whether the host can be used, and if not, why.
+func (h *Host) Health() httpd.Health {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	out := httpd.Health{Status: h.status, Checks: make(map[string]string), Version: Version()}
+	for k, v := range h.checks {
+		out.Checks[k] = v
+	}
+	if h.status == "ready" {
+		if err := h.store.Fault(); err != nil {
+			out.Status, out.Checks["streams"] = "failing", err.Error()
+		}
+	}
+	return out
+}
+
+// URL is where the host is reached.
+func (h *Host) URL() string { return "http://" + h.server.Addr() }
+
+// Close drains the host: requests and batches under way are finished until ctx ends, then given
+// up. What was acknowledged stays; what was not delivered is delivered after the next Open.
+func (h *Host) Close(ctx context.Context) error {
+	h.mu.Lock()
+	h.status = "stopping"
+	h.routes.API, h.routes.S3 = nil, nil
+	h.mu.Unlock()
+	var all []error
+	note := func(what string, err error) {
+		if err != nil {
+			all = append(all, fmt.Errorf("close %s: %w", what, err))
+		}
+	}
+	if h.Deliveries != nil {
+		h.Deliveries.Close(ctx)
+	}
+	if h.server != nil {
+		note("port", h.server.Close(ctx))
+	}
+	if h.Functions != nil {
+		note("functions", h.Functions.Close())
+	}
+	if h.wasm != nil {
+		note("workers", h.wasm.Close())
+	}
+	if h.Streams != nil {
+		note("streams", h.Streams.Close())
+	}
+	if c, ok := h.Objects.(interface{ Close() error }); ok {
+		note("objects", c.Close())
+	}
+	if h.store != nil {
+		note("journal", h.store.Close())
+	}
+	return errors.Join(all...)
+}
+
+// DrainTime is how long the batches under way get when a host is told to stop.
+const DrainTime = 20 * time.Second

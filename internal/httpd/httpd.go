@@ -1,0 +1,125 @@
+// Package httpd is the front door: one port for HTTP/1.1 and for HTTP/2 without TLS (prior
+// knowledge, which the JavaScript SDK sends), and the router behind it.
+//
+// A request goes, by the first rule that fits,
+//
+//	/_shardmill/…                        to the host's own pages
+//	with an X-Amz-Target header          to the JSON services
+//	that looks like S3 (s3api.Matches)   to the buckets
+//	else                                 to the JSON services, which know how to complain
+package httpd
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/shardmill/shardmill/internal/objects/s3api"
+)
+
+// Health tells whether the host can be used.
+type Health struct {
+	Status  string            `json:"status"` // starting, ready, failing or stopping
+	Checks  map[string]string `json:"checks"` // by part: "ok", or what keeps it from being so
+	Version string            `json:"version"`
+}
+
+// Routes are the handlers behind the router.
+type Routes struct {
+	API    http.Handler
+	S3     http.Handler
+	Health func() Health
+}
+
+// Server is the listening front door.
+type Server struct {
+	http     *http.Server
+	listener net.Listener
+	done     chan error
+}
+
+// Listen takes the address and starts to serve. The routes may be called at once.
+func Listen(ctx context.Context, addr string, routes func() Routes) (*Server, error) {
+	l, err := new(net.ListenConfig).Listen(ctx, "tcp", addr)
+	if err != nil {
+		return nil, err
+	}
+	protocols := new(http.Protocols)
+	protocols.SetHTTP1(true)
+	protocols.SetUnencryptedHTTP2(true)
+	s := &Server{listener: l, done: make(chan error, 1), http: &http.Server{
+		Handler:           http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { route(routes(), w, r) }),
+		Protocols:         protocols,
+		ReadHeaderTimeout: 10 * time.Second,
+		IdleTimeout:       2 * time.Minute,
+		MaxHeaderBytes:    64 << 10,
+		HTTP2: &http.HTTP2Config{
+			MaxConcurrentStreams:          1000, // a consumer library holds one stream a shard
+			MaxReadFrameSize:              1 << 20,
+			MaxReceiveBufferPerStream:     2 << 20,
+			MaxReceiveBufferPerConnection: 4<<20 - 1, // from 4 MiB on the setting is ignored
+			SendPingTimeout:               30 * time.Second,
+			WriteByteTimeout:              30 * time.Second,
+		},
+	}}
+	go func() { s.done <- s.http.Serve(l) }()
+	return s, nil
+}
+
+// Addr is the address that the server listens on.
+func (s *Server) Addr() string { return s.listener.Addr().String() }
+
+// Close refuses new requests and waits for those under way until ctx ends.
+func (s *Server) Close(ctx context.Context) error {
+	err := s.http.Shutdown(ctx)
+	if err != nil {
+		err = errors.Join(err, s.http.Close())
+	}
+	if served := <-s.done; !errors.Is(served, http.ErrServerClosed) {
+		err = errors.Join(err, served)
+	}
+	return err
+}
+
+const ownPages = "/_shardmill/"
+
+func route(to Routes, w http.ResponseWriter, r *http.Request) {
+	switch {
+	case len(r.URL.Path) >= len(ownPages) && r.URL.Path[:len(ownPages)] == ownPages:
+		own(to, w, r)
+	case to.API == nil || to.S3 == nil:
+		w.Header().Set("Retry-After", "1")
+		writeJSON(w, http.StatusServiceUnavailable, map[string]string{"__type": "ServiceUnavailableException", "message": "The host is starting or stopping; see " + ownPages + "health."})
+	case r.Header.Get("X-Amz-Target") == "" && s3api.Matches(r):
+		to.S3.ServeHTTP(w, r)
+	default:
+		to.API.ServeHTTP(w, r)
+	}
+}
+
+func own(to Routes, w http.ResponseWriter, r *http.Request) {
+	if r.URL.Path != ownPages+"health" {
+		writeJSON(w, http.StatusNotFound, map[string]string{"message": "There is no page " + r.URL.Path + "; try " + ownPages + "health."})
+		return
+	}
+	if r.Method != http.MethodGet && r.Method != http.MethodHead {
+		w.Header().Set("Allow", "GET, HEAD")
+		writeJSON(w, http.StatusMethodNotAllowed, map[string]string{"message": ownPages + "health answers GET and HEAD."})
+		return
+	}
+	h := to.Health()
+	status := http.StatusOK
+	if h.Status != "ready" {
+		status = http.StatusServiceUnavailable
+	}
+	writeJSON(w, status, h)
+}
+
+func writeJSON(w http.ResponseWriter, status int, v any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	json.NewEncoder(w).Encode(v)
+}

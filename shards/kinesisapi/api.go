@@ -1,0 +1,136 @@
+// Package kinesisapi speaks the wire protocol of Kinesis Data Streams (2013-12-02) for the room
+// shards. One family of operations a file; the table below lists them all.
+//
+// Members of the model that this version does not implement are refused by name. The one exception
+// is StreamId, which AWS reserves without giving it a meaning and which no answer of ours contains.
+package kinesisapi
+
+import (
+	"context"
+	"crypto/rand"
+	"strings"
+
+	"github.com/shardmill/shardmill/internal/awsapi"
+	"github.com/shardmill/shardmill/internal/errs"
+	"github.com/shardmill/shardmill/shards"
+)
+
+// api is the receiver of the operations.
+type api struct {
+	streams *shards.Streams
+	tokens  *sealer
+	service *awsapi.Service
+}
+
+// keyName is the metadata key of the secret that seals iterators and tokens, so that they stay
+// valid over restarts.
+const keyName = "x/iterator-key"
+
+// New makes the service on streams. The secret for iterators is read from, or put into, meta.
+func New(ctx context.Context, streams *shards.Streams, meta shards.Meta) (*awsapi.Service, error) {
+	secret, err := loadSecret(ctx, meta)
+	if err != nil {
+		return nil, err
+	}
+	tokens, err := newSealer(secret)
+	if err != nil {
+		return nil, err
+	}
+	a := &api{streams: streams, tokens: tokens}
+	a.service = &awsapi.Service{
+		Name:   "kinesis",
+		Target: "Kinesis_20131202",
+		Errors: map[errs.Kind]string{
+			errs.Invalid:   "InvalidArgumentException",
+			errs.NotFound:  "ResourceNotFoundException",
+			errs.InUse:     "ResourceInUseException",
+			errs.Limit:     "LimitExceededException",
+			errs.Throttled: "ProvisionedThroughputExceededException",
+			errs.Expired:   "ExpiredIteratorException",
+			errs.Denied:    "AccessDeniedException",
+		},
+		Ops: []awsapi.Op{
+			awsapi.Handle("CreateStream", a.createStream),
+			awsapi.Handle("DeleteStream", a.deleteStream),
+			awsapi.Handle("DescribeStream", a.describeStream),
+			awsapi.Handle("DescribeStreamSummary", a.describeStreamSummary),
+			awsapi.Handle("ListStreams", a.listStreams),
+			awsapi.Handle("ListShards", a.listShards),
+			awsapi.Raw("PutRecord", a.putRecord),
+			awsapi.Raw("PutRecords", a.putRecords),
+			awsapi.Handle("GetShardIterator", a.getShardIterator),
+			awsapi.Raw("GetRecords", a.getRecords),
+		},
+	}
+	return a.service, nil
+}
+
+func loadSecret(ctx context.Context, meta shards.Meta) ([]byte, error) {
+	secret, rev, err := meta.Get(ctx, keyName)
+	if err != nil || rev != 0 {
+		return secret, err
+	}
+	secret = make([]byte, 32)
+	rand.Read(secret)
+	_, err = meta.Txn(ctx, []shards.Cmp{{Key: keyName}}, []shards.Op{{Key: keyName, Value: secret}})
+	return secret, err
+}
+
+// empty is the answer of operations that answer nothing.
+type empty struct{}
+
+// target finds the stream that a request names, by name, by ARN or by both.
+func (a *api) target(ctx context.Context, name, arn *string) (*shards.Stream, error) {
+	scope := scopeOf(ctx)
+	switch {
+	case arn != nil:
+		s, byARN, ok := parseARN(*arn)
+		if !ok {
+			return nil, errs.New(errs.Invalid, "StreamARN %s is not the ARN of a stream.", *arn)
+		}
+		if s.Region != scope.Region {
+			return nil, errs.New(errs.Invalid, "StreamARN %s is of another region than the request, which is for %s.", *arn, scope.Region)
+		}
+		if name != nil && *name != byARN {
+			return nil, errs.New(errs.Invalid, "StreamName %s and StreamARN %s name different streams.", *name, *arn)
+		}
+		return a.streams.Get(s, byARN)
+	case name != nil:
+		return a.streams.Get(scope, *name)
+	}
+	return nil, errs.New(errs.Invalid, "Either StreamName or StreamARN should be provided.")
+}
+
+func scopeOf(ctx context.Context) shards.Scope {
+	c := awsapi.CallerOf(ctx)
+	return shards.Scope{Account: c.Account, Region: c.Region}
+}
+
+// parseARN takes arn:aws:kinesis:REGION:ACCOUNT:stream/NAME apart.
+func parseARN(arn string) (sc shards.Scope, name string, ok bool) {
+	p := strings.SplitN(arn, ":", 6)
+	if len(p) != 6 || p[0] != "arn" || p[2] != "kinesis" {
+		return sc, "", false
+	}
+	name, ok = strings.CutPrefix(p[5], "stream/")
+	return shards.Scope{Account: p[4], Region: p[3]}, name, ok && name != "" && !strings.Contains(name, "/")
+}
+
+// refuse is the error for a member of the model that has no effect here.
+func refuse(member, why string) error {
+	return errs.New(errs.Invalid, "%s is not supported: %s", member, why)
+}
+
+// dryRun is the answer to a request that would have succeeded. The sentence is ours.
+func dryRun() error {
+	return &awsapi.Error{Name: "DryRunOperationException", Message: "The request would have succeeded, but DryRun was set."}
+}
+
+func ptr[T any](v T) *T { return &v }
+
+func value[T any](p *T) (v T) {
+	if p != nil {
+		v = *p
+	}
+	return v
+}

@@ -1,0 +1,261 @@
+package kinesisapi
+
+import (
+	"context"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/shardmill/shardmill/internal/awsapi"
+	"github.com/shardmill/shardmill/internal/awsapi/jsonscan"
+	"github.com/shardmill/shardmill/internal/errs"
+	"github.com/shardmill/shardmill/shards"
+)
+
+// PutRecord and PutRecords. Their requests are read by jsonscan, in place; what it does not
+// recognize goes through the general decoder, which gives the same values or the right complaint.
+
+// maxPutBytes is the most that one PutRecords may carry, data and partition keys.
+const maxPutBytes = 10 << 20
+
+type putRecordIn struct {
+	SequenceNumberForOrdering *string `pattern:"0|([1-9]\\d{0,128})"`
+	PartitionKey              *string `aws:"required,min=1,max=256"`
+	ExplicitHashKey           *string `pattern:"0|([1-9]\\d{0,38})"`
+	Data                      []byte  `aws:"required,min=0,max=10485760"`
+	DryRun                    *bool
+	streamRef
+}
+
+type putEntry struct {
+	PartitionKey    *string `aws:"required,min=1,max=256"`
+	ExplicitHashKey *string `pattern:"0|([1-9]\\d{0,38})"`
+	Data            []byte  `aws:"required,min=0,max=10485760"`
+}
+
+type putRecordsIn struct {
+	Records []putEntry `aws:"required,min=1,max=500"`
+	DryRun  *bool
+	streamRef
+}
+
+// puts is the working memory of a put call, reused.
+type puts struct {
+	scan    jsonscan.Put
+	records []shards.PutRecord
+	hashes  [jsonscan.MaxEntries]shards.Hash
+	placed  []shards.Placed
+}
+
+var putPool = sync.Pool{New: func() any { return new(puts) }}
+
+func (p *puts) release() {
+	p.scan.Reset()
+	clear(p.records)
+	clear(p.placed)
+	putPool.Put(p)
+}
+
+func (a *api) putRecord(ctx context.Context, body, dst []byte) ([]byte, error) {
+	p := putPool.Get().(*puts)
+	defer p.release()
+	if !jsonscan.ScanPutRecord(body, &p.scan) || !p.keysGiven() {
+		if err := p.decodeOne(body); err != nil {
+			return nil, err
+		}
+	} else if err := decodeBlobs(&p.scan); err != nil {
+		return nil, err
+	}
+	s, err := a.prepare(ctx, p, false)
+	if err != nil {
+		return nil, err
+	}
+	if n := p.scan.SequenceNumberForOrdering; n != nil {
+		seq, ok := shards.ParseSeq(string(n))
+		if !ok || seq.Time > time.Now().Unix() {
+			return nil, errs.New(errs.Invalid, "ExclusiveMinimumSequenceNumber %s used in PutRecord on stream %s under account %s is invalid.", n, s.Name, s.Account)
+		}
+	}
+	if p.scan.DryRun {
+		return nil, dryRun()
+	}
+	s.Put(ctx, p.records, p.placed)
+	if err := p.placed[0].Err; err != nil {
+		return nil, err
+	}
+	return append(appendPlaced(append(dst, '{'), &p.placed[0]), '}'), nil
+}
+
+func (a *api) putRecords(ctx context.Context, body, dst []byte) ([]byte, error) {
+	p := putPool.Get().(*puts)
+	defer p.release()
+	if !jsonscan.ScanPutRecords(body, &p.scan) || !p.keysGiven() {
+		if err := p.decodeMany(body); err != nil {
+			return nil, err
+		}
+	} else if err := decodeBlobs(&p.scan); err != nil {
+		return nil, err
+	}
+	s, err := a.prepare(ctx, p, true)
+	if err != nil {
+		return nil, err
+	}
+	if p.scan.DryRun {
+		return nil, dryRun()
+	}
+	s.Put(ctx, p.records, p.placed)
+	return a.appendResults(dst, p.placed), nil
+}
+
+func (a *api) appendResults(dst []byte, placed []shards.Placed) []byte {
+	failed := 0
+	for i := range placed {
+		if placed[i].Err != nil {
+			failed++
+		}
+	}
+	dst = append(dst, `{"FailedRecordCount":`...)
+	dst = strconv.AppendInt(dst, int64(failed), 10)
+	dst = append(dst, `,"Records":[`...)
+	for i := range placed {
+		if i > 0 {
+			dst = append(dst, ',')
+		}
+		dst = append(dst, '{')
+		if err := placed[i].Err; err != nil {
+			name, _ := a.service.Describe(err)
+			message := "Internal Service Failure"
+			if name == "ProvisionedThroughputExceededException" {
+				message = err.Error()
+			}
+			dst = jsonscan.AppendString(append(dst, `"ErrorCode":`...), name)
+			dst = jsonscan.AppendString(append(dst, `,"ErrorMessage":`...), message)
+		} else {
+			dst = appendPlaced(dst, &placed[i])
+		}
+		dst = append(dst, '}')
+	}
+	return append(dst, `]}`...)
+}
+
+func appendPlaced(dst []byte, p *shards.Placed) []byte {
+	dst = append(dst, `"SequenceNumber":"`...)
+	dst = p.Seq().AppendTo(dst)
+	dst = append(dst, `","ShardId":"`...)
+	dst = append(dst, p.Shard.String()...)
+	return append(dst, '"')
+}
+
+// keysGiven reports whether every entry has a partition key. Without one the general decoder
+// finds the sentence of complaint.
+func (p *puts) keysGiven() bool {
+	for i := range p.scan.Entries {
+		if p.scan.Entries[i].PartitionKey == nil {
+			return false
+		}
+	}
+	return true
+}
+
+func decodeBlobs(p *jsonscan.Put) error {
+	if err := p.Decode(); err != nil {
+		return &awsapi.SerializationError{Message: err.Error()}
+	}
+	return nil
+}
+
+func (p *puts) decodeOne(body []byte) error {
+	in := new(putRecordIn)
+	if err := decodeAndValidate(body, in); err != nil {
+		return err
+	}
+	p.take(&in.streamRef, in.DryRun)
+	p.scan.SequenceNumberForOrdering = optional(in.SequenceNumberForOrdering)
+	p.scan.Entries = append(p.scan.Entries[:0], jsonscan.Entry{Data: in.Data, PartitionKey: []byte(*in.PartitionKey), ExplicitHashKey: optional(in.ExplicitHashKey)})
+	return nil
+}
+
+func (p *puts) decodeMany(body []byte) error {
+	in := new(putRecordsIn)
+	if err := decodeAndValidate(body, in); err != nil {
+		return err
+	}
+	p.take(&in.streamRef, in.DryRun)
+	p.scan.Entries = p.scan.Entries[:0]
+	for i := range in.Records {
+		e := &in.Records[i]
+		p.scan.Entries = append(p.scan.Entries, jsonscan.Entry{Data: e.Data, PartitionKey: []byte(*e.PartitionKey), ExplicitHashKey: optional(e.ExplicitHashKey)})
+	}
+	return nil
+}
+
+func decodeAndValidate(body []byte, in any) error {
+	if err := awsapi.DecodeJSON(body, in); err != nil {
+		return err
+	}
+	return awsapi.Validate(in)
+}
+
+func (p *puts) take(ref *streamRef, dry *bool) {
+	p.scan.Stream, p.scan.ARN = optional(ref.StreamName), optional(ref.StreamARN)
+	p.scan.SequenceNumberForOrdering, p.scan.DryRun = nil, value(dry)
+}
+
+func optional(s *string) []byte {
+	if s == nil {
+		return nil
+	}
+	return []byte(*s)
+}
+
+// prepare finds the stream and turns the entries into records.
+func (a *api) prepare(ctx context.Context, p *puts, batch bool) (*shards.Stream, error) {
+	s, err := a.target(ctx, text(p.scan.Stream), text(p.scan.ARN))
+	if err != nil {
+		return nil, err
+	}
+	p.records = p.records[:0]
+	total := 0
+	for i := range p.scan.Entries {
+		e := &p.scan.Entries[i]
+		r := shards.PutRecord{Key: e.PartitionKey, Data: e.Data}
+		if e.ExplicitHashKey != nil {
+			h, ok := shards.ParseHash(string(e.ExplicitHashKey))
+			if !ok {
+				return nil, errs.New(errs.Invalid, "Invalid ExplicitHashKey. ExplicitHashKey must be in the range: [0, 2^128-1]. Specified value was %s", e.ExplicitHashKey)
+			}
+			p.hashes[i] = h
+			r.Explicit = &p.hashes[i]
+		}
+		size := len(e.Data) + len(e.PartitionKey)
+		if size > s.MaxRecordSize {
+			return nil, tooLarge(i, batch, s.MaxRecordSize)
+		}
+		total += size
+		p.records = append(p.records, r)
+	}
+	if total > maxPutBytes { // AWS's sentence is not known
+		return nil, errs.New(errs.Invalid, "The records of this request have %d bytes of data and partition keys together, more than %d.", total, maxPutBytes)
+	}
+	if cap(p.placed) < len(p.records) {
+		p.placed = make([]shards.Placed, len(p.records))
+	}
+	p.placed = p.placed[:len(p.records)]
+	return s, nil
+}
+
+func text(b []byte) *string {
+	if b == nil {
+		return nil
+	}
+	return ptr(string(b))
+}
+
+// tooLarge is the complaint about a record above the stream's own limit, which counts the key too.
+func tooLarge(i int, batch bool, limit int) error {
+	path := "data"
+	if batch {
+		path = "records." + strconv.Itoa(i+1) + ".member.data"
+	}
+	return &awsapi.ValidationError{Message: "1 validation error detected: Value at '" + path + "' failed to satisfy constraint: Member must have length less than or equal to " + strconv.Itoa(limit)}
+}

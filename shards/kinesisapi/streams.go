@@ -1,0 +1,255 @@
+package kinesisapi
+
+import (
+	"context"
+	"time"
+
+	"github.com/shardmill/shardmill/internal/awsapi"
+	"github.com/shardmill/shardmill/internal/errs"
+	"github.com/shardmill/shardmill/shards"
+)
+
+// The life of streams: CreateStream, DeleteStream, DescribeStream, DescribeStreamSummary,
+// ListStreams. A stream is ACTIVE when CreateStream answers and gone when DeleteStream answers.
+
+const (
+	onDemandShards = 4      // of a new on-demand stream
+	maxShards      = 10_000 // of one stream
+	pageLimit      = 100    // DescribeStream and ListStreams: default and most
+)
+
+type modeDetails struct {
+	StreamMode *string `aws:"required" enum:"PROVISIONED,ON_DEMAND"`
+}
+
+type createStreamIn struct {
+	ShardCount                 *int32  `aws:"min=1"`
+	StreamName                 *string `aws:"required,min=1,max=128" pattern:"[a-zA-Z0-9_.-]+"`
+	StreamModeDetails          *modeDetails
+	Tags                       map[string]string `aws:"min=1,max=200" key:"min=1,max=128" value:"min=0,max=256"`
+	WarmThroughputMiBps        *int32            `aws:"min=0"`
+	MaxRecordSizeInKiB         *int32            `aws:"min=1024,max=10240"`
+	RecordDistributionStrategy *string
+}
+
+func (a *api) createStream(ctx context.Context, in *createStreamIn) (*empty, error) {
+	if in.WarmThroughputMiBps != nil {
+		return nil, refuse("WarmThroughputMiBps", "streams here have no throughput to be warmed.")
+	}
+	if in.RecordDistributionStrategy != nil {
+		return nil, refuse("RecordDistributionStrategy", "records are always placed by partition key.")
+	}
+	spec := shards.Spec{Name: *in.StreamName, Tags: in.Tags, Mode: shards.OnDemand, Shards: onDemandShards}
+	mode := ""
+	if in.StreamModeDetails != nil {
+		mode = *in.StreamModeDetails.StreamMode
+	}
+	switch {
+	case mode == shards.OnDemand && in.ShardCount != nil:
+		return nil, errs.New(errs.Invalid, "ShardCount is not expected when StreamMode=ON_DEMAND")
+	case mode == shards.Provisioned && in.ShardCount == nil:
+		return nil, errs.New(errs.Invalid, "ShardCount is required when StreamMode=PROVISIONED")
+	case in.ShardCount != nil:
+		spec.Mode, spec.Shards = shards.Provisioned, int(*in.ShardCount)
+	}
+	if spec.Shards > maxShards {
+		c := awsapi.CallerOf(ctx)
+		return nil, errs.New(errs.Limit, "This request would exceed the shard limit for the account %s in %s. Limit: %d. Number of additional shards that would have resulted from this request: %d.", c.Account, c.Region, maxShards, spec.Shards)
+	}
+	if in.MaxRecordSizeInKiB != nil {
+		spec.MaxRecordSize = int(*in.MaxRecordSizeInKiB) << 10
+	}
+	_, err := a.streams.Create(ctx, scopeOf(ctx), spec)
+	return nil, err
+}
+
+// streamRef is how most operations name their stream.
+type streamRef struct {
+	StreamName *string `aws:"min=1,max=128" pattern:"[a-zA-Z0-9_.-]+"`
+	StreamARN  *string `aws:"min=1,max=2048" pattern:"arn:aws.*:kinesis:.*:\\d{12}:stream/\\S+"`
+	StreamId   *string `aws:"min=1,max=24" pattern:"[a-z0-9]{20}-[a-z0-9]{3}"`
+}
+
+type deleteStreamIn struct {
+	EnforceConsumerDeletion *bool // without consumers, both values mean the same
+	streamRef
+}
+
+func (a *api) deleteStream(ctx context.Context, in *deleteStreamIn) (*empty, error) {
+	s, err := a.target(ctx, in.StreamName, in.StreamARN)
+	if err != nil {
+		return nil, err
+	}
+	return nil, a.streams.Delete(ctx, s)
+}
+
+type hashKeyRange struct{ StartingHashKey, EndingHashKey string }
+
+type sequenceNumberRange struct{ StartingSequenceNumber string }
+
+type shardOut struct {
+	ShardId             string
+	HashKeyRange        hashKeyRange
+	SequenceNumberRange sequenceNumberRange
+}
+
+func describeShard(sh *shards.Shard) shardOut {
+	return shardOut{sh.String(), hashKeyRange{sh.Start.String(), sh.End.String()}, sequenceNumberRange{sh.StartingSeq().String()}}
+}
+
+type modeOut struct{ StreamMode string }
+
+type monitoring struct{ ShardLevelMetrics []string }
+
+type streamDescription struct {
+	StreamName              string
+	StreamARN               string
+	StreamStatus            string
+	StreamModeDetails       modeOut
+	Shards                  []shardOut
+	HasMoreShards           bool
+	RetentionPeriodHours    int32
+	StreamCreationTimestamp awsapi.Timestamp
+	EnhancedMonitoring      []monitoring
+	EncryptionType          string
+}
+
+type describeStreamIn struct {
+	Limit                 *int32  `aws:"min=1,max=10000"`
+	ExclusiveStartShardId *string `aws:"min=1,max=128" pattern:"[a-zA-Z0-9_.-]+"`
+	streamRef
+}
+
+type describeStreamOut struct{ StreamDescription streamDescription }
+
+func (a *api) describeStream(ctx context.Context, in *describeStreamIn) (*describeStreamOut, error) {
+	s, err := a.target(ctx, in.StreamName, in.StreamARN)
+	if err != nil {
+		return nil, err
+	}
+	from := 0
+	if in.ExclusiveStartShardId != nil {
+		n, ok := shards.ParseShardID(*in.ExclusiveStartShardId)
+		if !ok {
+			return nil, errs.New(errs.NotFound, "Could not find shard %s in stream %s under account %s.", *in.ExclusiveStartShardId, s.Name, s.Account)
+		}
+		from = int(n) + 1
+	}
+	limit := pageLimit
+	if in.Limit != nil {
+		limit = min(limit, int(*in.Limit))
+	}
+	page, more := cutPage(s.Shards(), from, limit)
+	d := streamDescription{
+		StreamName: s.Name, StreamARN: s.ARN(), StreamStatus: string(s.State()),
+		StreamModeDetails: modeOut{s.Mode}, Shards: []shardOut{}, HasMoreShards: more,
+		RetentionPeriodHours: int32(s.Retention / time.Hour), StreamCreationTimestamp: awsapi.TimestampOf(s.Created()),
+		EnhancedMonitoring: []monitoring{{ShardLevelMetrics: []string{}}}, EncryptionType: "NONE",
+	}
+	for _, sh := range page {
+		d.Shards = append(d.Shards, describeShard(sh))
+	}
+	return &describeStreamOut{d}, nil
+}
+
+func cutPage[T any](all []T, from, limit int) (page []T, more bool) {
+	from = min(from, len(all))
+	to := min(from+limit, len(all))
+	return all[from:to], to < len(all)
+}
+
+type streamSummary struct {
+	StreamName              string
+	StreamARN               string
+	StreamStatus            string
+	StreamModeDetails       modeOut
+	StreamCreationTimestamp awsapi.Timestamp
+}
+
+type describeStreamSummaryOut struct{ StreamDescriptionSummary streamDescriptionSummary }
+
+type streamDescriptionSummary struct {
+	streamSummary
+	RetentionPeriodHours int32
+	EnhancedMonitoring   []monitoring
+	EncryptionType       string
+	OpenShardCount       int32
+	ConsumerCount        int32
+	ChannelCount         int32
+	MaxRecordSizeInKiB   int32
+}
+
+type describeStreamSummaryIn struct{ streamRef }
+
+func (a *api) describeStreamSummary(ctx context.Context, in *describeStreamSummaryIn) (*describeStreamSummaryOut, error) {
+	s, err := a.target(ctx, in.StreamName, in.StreamARN)
+	if err != nil {
+		return nil, err
+	}
+	return &describeStreamSummaryOut{streamDescriptionSummary{
+		streamSummary:        summarize(s),
+		RetentionPeriodHours: int32(s.Retention / time.Hour),
+		EnhancedMonitoring:   []monitoring{{ShardLevelMetrics: []string{}}},
+		EncryptionType:       "NONE",
+		OpenShardCount:       int32(len(s.Shards())),
+		MaxRecordSizeInKiB:   int32(s.MaxRecordSize >> 10),
+	}}, nil
+}
+
+func summarize(s *shards.Stream) streamSummary {
+	return streamSummary{s.Name, s.ARN(), string(s.State()), modeOut{s.Mode}, awsapi.TimestampOf(s.Created())}
+}
+
+type listStreamsIn struct {
+	Limit                    *int32  `aws:"min=1,max=10000"`
+	ExclusiveStartStreamName *string `aws:"min=1,max=128" pattern:"[a-zA-Z0-9_.-]+"`
+	NextToken                *string `aws:"min=1,max=1048576"`
+}
+
+type listStreamsOut struct {
+	StreamNames     []string
+	HasMoreStreams  bool
+	NextToken       *string
+	StreamSummaries []streamSummary
+}
+
+// listStreams pages by name: the token is the last name listed, as ExclusiveStartStreamName is.
+func (a *api) listStreams(ctx context.Context, in *listStreamsIn) (*listStreamsOut, error) {
+	after := value(in.ExclusiveStartStreamName)
+	if in.NextToken != nil {
+		if in.ExclusiveStartStreamName != nil {
+			return nil, errs.New(errs.Invalid, "NextToken and ExclusiveStartStreamName cannot be provided together.")
+		}
+		t, ok := a.tokens.open(*in.NextToken, listStreamsToken)
+		if !ok {
+			return nil, errs.New(errs.Invalid, "The NextToken is not one that ListStreams has given out.")
+		}
+		if t.expired() {
+			return nil, expiredToken()
+		}
+		after = t.extra
+	}
+	limit := pageLimit
+	if in.Limit != nil {
+		limit = min(limit, int(*in.Limit))
+	}
+	all := a.streams.List(scopeOf(ctx))
+	from := 0
+	for from < len(all) && all[from].Name <= after {
+		from++
+	}
+	page, more := cutPage(all, from, limit)
+	out := &listStreamsOut{StreamNames: []string{}, HasMoreStreams: more, StreamSummaries: []streamSummary{}}
+	for _, s := range page {
+		out.StreamNames = append(out.StreamNames, s.Name)
+		out.StreamSummaries = append(out.StreamSummaries, summarize(s))
+	}
+	if more {
+		out.NextToken = ptr(a.tokens.seal(token{kind: listStreamsToken, issued: time.Now(), extra: page[len(page)-1].Name}))
+	}
+	return out, nil
+}
+
+func expiredToken() error {
+	return &awsapi.Error{Name: "ExpiredNextTokenException", Message: "The NextToken is older than 300 seconds: list from the start again."}
+}

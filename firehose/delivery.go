@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/shardmill/shardmill/internal/errs"
 	"github.com/shardmill/shardmill/shards"
 )
 
@@ -51,10 +52,13 @@ func (ds *DeliveryStreams) start(ctx context.Context, d *DeliveryStream) error {
 	d.loop = l
 	go func() {
 		defer close(l.done)
-		h := &handler{d: d, work: work}
+		h := &handler{d: d, work: work, stop: l.consuming}
 		defer h.forget()
 		err := src.Consume(consume, shards.Reader{Name: d.reader(), Policy: d.policy, Handle: h.handle, Failed: h.failed})
-		if consume.Err() == nil {
+		switch {
+		case h.gone != nil:
+			ds.stopped(d, h.gone)
+		case consume.Err() == nil:
 			ds.stopped(d, err)
 		}
 	}()
@@ -76,6 +80,8 @@ func (d *DeliveryStream) policy() shards.Policy {
 type handler struct {
 	d    *DeliveryStream
 	work context.Context
+	stop context.CancelFunc // no further attempt
+	gone error              // why there is no point in one: the source was deleted
 
 	number  uint64
 	out     *outcome
@@ -104,14 +110,12 @@ func (h *handler) handle(_ context.Context, b *shards.Batch) error {
 		h.number = b.Number
 	}
 	h.attempt++
-	if h.out == nil {
-		out, err := h.d.transform(h.work, b)
-		if err != nil {
-			return err
+	if err := h.bring(b); err != nil {
+		kept := h.d.Processor != nil && h.out != nil // the outcome is in the spool
+		if errs.Is(err, errs.NotFound) && b.Stream.State() == shards.Deleting && !kept {
+			h.gone = err
+			h.stop()
 		}
-		h.out = out
-	}
-	if err := h.deliver(h.work, b); err != nil {
 		return err
 	}
 	if f := h.d.owner.opts.Events.Delivered; f != nil {
@@ -121,6 +125,18 @@ func (h *handler) handle(_ context.Context, b *shards.Batch) error {
 	}
 	h.forget()
 	return nil
+}
+
+// bring transforms a batch, unless that is done already, and delivers it.
+func (h *handler) bring(b *shards.Batch) error {
+	if h.out == nil {
+		out, err := h.d.transform(h.work, b)
+		if err != nil {
+			return err
+		}
+		h.out = out
+	}
+	return h.deliver(h.work, b)
 }
 
 // transform runs a batch through the function. Without one the records are counted only: they are

@@ -3,6 +3,7 @@ package firehose
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -29,8 +30,9 @@ type Options struct {
 type DeliveryStreams struct {
 	opts Options
 
-	mu    sync.Mutex
-	byKey map[string]*DeliveryStream
+	mu     sync.Mutex
+	byKey  map[string]*DeliveryStream
+	closed bool
 }
 
 // DeliveryStream is one delivery stream.
@@ -95,7 +97,11 @@ func (ds *DeliveryStreams) resume(ctx context.Context, d *DeliveryStream) error 
 	case Deleting:
 		return ds.finishDelete(ctx, d)
 	case Creating:
-		return ds.finishCreate(ctx, d)
+		err := ds.finishCreate(ctx, d)
+		if errs.Is(err, errs.NotFound) { // its source has been deleted meanwhile: nothing to create
+			return ds.finishDelete(ctx, d)
+		}
+		return err
 	}
 	return ds.start(ctx, d)
 }
@@ -103,13 +109,18 @@ func (ds *DeliveryStreams) resume(ctx context.Context, d *DeliveryStream) error 
 // Close stops delivering. Batches under way are finished until ctx ends, then given up; they are
 // delivered after the next Open.
 func (ds *DeliveryStreams) Close(ctx context.Context) {
+	var loops []*loop
 	ds.mu.Lock()
-	defer ds.mu.Unlock()
-	var wg sync.WaitGroup
+	ds.closed = true
 	for _, d := range ds.byKey {
 		if d.loop != nil {
-			wg.Go(func() { d.loop.stop(ctx) })
+			loops = append(loops, d.loop)
 		}
+	}
+	ds.mu.Unlock() // puts are taken while batches are finished
+	var wg sync.WaitGroup
+	for _, l := range loops {
+		wg.Go(func() { l.stop(ctx) })
 	}
 	wg.Wait()
 }
@@ -130,13 +141,17 @@ func (d *DeliveryStream) State() State {
 func (d *DeliveryStream) Created() time.Time { return time.UnixMilli(d.CreatedMs) }
 
 // Create makes a delivery stream and starts it; it is ACTIVE when Create returns. For a Kinesis
-// source it delivers the records put from now on.
+// source it delivers the records put from now on. A name that is taken is errs.InUse, a source that
+// does not exist errs.Invalid. What fails on the way is undone.
 func (ds *DeliveryStreams) Create(ctx context.Context, sc shards.Scope, spec Spec) (*DeliveryStream, error) {
 	ds.mu.Lock()
 	defer ds.mu.Unlock()
+	if ds.closed {
+		return nil, errs.New(errs.Unavailable, "Firehose %s cannot be created: the host is stopping", spec.Name)
+	}
 	k := key(sc, spec.Name)
-	if ds.byKey[k] != nil {
-		return nil, errs.New(errs.InUse, "Firehose %s under accountId %s already exists", spec.Name, sc.Account)
+	if err := ds.free(ctx, k); err != nil {
+		return nil, err
 	}
 	d := &DeliveryStream{Scope: sc, owner: ds, state: Creating}
 	d.record = record{ID: uuid.NewString(), CreatedMs: time.Now().UnixMilli(), Version: "1", State: Creating, spec: spec}
@@ -147,14 +162,30 @@ func (ds *DeliveryStreams) Create(ctx context.Context, sc shards.Scope, spec Spe
 	d.dest = dest
 	if spec.Type == KinesisStreamAsSource {
 		if _, err := d.source(); err != nil {
-			return nil, err
+			return nil, errs.Wrap(errs.Invalid, err, "The source %s of Firehose %s does not exist; create the stream first.", spec.SourceARN, spec.Name)
 		}
 	}
 	if err := ds.save(ctx, d, Creating); err != nil {
 		return nil, err
 	}
 	ds.byKey[k] = d
-	return d, ds.finishCreate(ctx, d)
+	if err := ds.finishCreate(ctx, d); err != nil {
+		return nil, errors.Join(err, ds.finishDelete(context.WithoutCancel(ctx), d))
+	}
+	return d, nil
+}
+
+// free makes a name free for Create. Creating is done under ds.mu, so a delivery stream seen here
+// as CREATING is what a Create left behind that failed and could not undo it: nobody was told of it.
+func (ds *DeliveryStreams) free(ctx context.Context, k string) error {
+	switch old := ds.byKey[k]; {
+	case old == nil:
+		return nil
+	case old.State() == Creating:
+		return ds.finishDelete(ctx, old)
+	default:
+		return errs.New(errs.InUse, "Firehose %s under accountId %s already exists", old.Name, old.Account)
+	}
 }
 
 // finishCreate makes what a delivery stream stored as CREATING needs. Every step may be repeated.
@@ -219,7 +250,11 @@ func (ds *DeliveryStreams) Get(sc shards.Scope, name string) (*DeliveryStream, e
 	if d := ds.byKey[key(sc, name)]; d != nil {
 		return d, nil
 	}
-	return nil, errs.New(errs.NotFound, "Firehose %s under account %s not found.", name, sc.Account)
+	return nil, notFound(sc, name)
+}
+
+func notFound(sc shards.Scope, name string) error {
+	return errs.New(errs.NotFound, "Firehose %s under account %s not found.", name, sc.Account)
 }
 
 // List returns the scope's delivery streams in the order of their names.
@@ -240,6 +275,9 @@ func (ds *DeliveryStreams) List(sc shards.Scope) []*DeliveryStream {
 func (ds *DeliveryStreams) Delete(ctx context.Context, d *DeliveryStream) error {
 	ds.mu.Lock()
 	defer ds.mu.Unlock()
+	if ds.byKey[key(d.Scope, d.Name)] != d { // deleted before us; the name may be another's by now
+		return notFound(d.Scope, d.Name)
+	}
 	if err := ds.save(ctx, d, Deleting); err != nil {
 		return err
 	}

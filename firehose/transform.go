@@ -79,6 +79,7 @@ type transformer struct {
 	out     *outcome
 	pending []source
 	bytes   int64
+	attempt int // of the invocation under way, from 1
 
 	answers  runtime.ProcessedBatch
 	response lambdaevent.Response
@@ -119,21 +120,21 @@ type failure struct {
 // often as the processor says, then the records go to the error output. The error is one of ours:
 // ctx has ended or the spool cannot be written.
 func (t *transformer) invoke(ctx context.Context, in []source) (n int, err error) {
-	for attempt := 1; ; attempt++ {
-		n, fail, err := t.attempt(ctx, in)
+	for t.attempt = 1; ; t.attempt++ {
+		n, fail, err := t.once(ctx, in)
 		if err != nil || fail == nil {
 			return n, err
 		}
 		if ctx.Err() != nil {
 			return 0, ctx.Err()
 		}
-		last := attempt > t.p.Retries
+		last := t.attempt > t.p.Retries
 		if f := t.d.owner.opts.Events.Transform; f != nil {
-			f(t.d, attempt, last, fmt.Errorf("%s: %w", fail.code, fail.cause))
+			f(t.d, t.attempt, last, fmt.Errorf("%s: %w", fail.code, fail.cause))
 		}
 		if last {
 			for i := range in[:n] {
-				if err := t.fail(&in[i], fail.code, fail.message, attempt); err != nil {
+				if err := t.fail(&in[i], fail.code, fail.message, t.attempt); err != nil {
 					return 0, err
 				}
 			}
@@ -142,13 +143,13 @@ func (t *transformer) invoke(ctx context.Context, in []source) (n int, err error
 		select {
 		case <-ctx.Done():
 			return 0, ctx.Err()
-		case <-time.After(retryPause << min(attempt-1, 6)):
+		case <-time.After(retryPause << min(t.attempt-1, 6)):
 		}
 	}
 }
 
-// attempt is one invocation. fail tells that none of the n records it took has an answer.
-func (t *transformer) attempt(ctx context.Context, in []source) (n int, fail *failure, err error) {
+// once is one invocation. fail tells that none of the n records it took has an answer.
+func (t *transformer) once(ctx context.Context, in []source) (n int, fail *failure, err error) {
 	fn, release, err := t.d.owner.opts.Functions.Function(t.p.FunctionARN)
 	if err != nil {
 		return len(in), hostFailure(err), nil
@@ -200,13 +201,13 @@ func (t *transformer) take(s *source, status runtime.Status, data []byte, first 
 		return nil
 	}
 	t.out.what.Records-- // fail counts it
-	return t.fail(s, lambdaevent.MarkedFailed.Code(), lambdaevent.MarkedFailed.Message(), 1)
+	return t.fail(s, lambdaevent.MarkedFailed.Code(), lambdaevent.MarkedFailed.Message(), t.attempt)
 }
 
 func (t *transformer) missing(in []source, answered []bool) error {
 	for i, ok := range answered {
 		if !ok {
-			if err := t.fail(&in[i], lambdaevent.MissingRecordID.Code(), lambdaevent.MissingRecordID.Message(), 1); err != nil {
+			if err := t.fail(&in[i], lambdaevent.MissingRecordID.Code(), lambdaevent.MissingRecordID.Message(), t.attempt); err != nil {
 				return err
 			}
 		}
@@ -253,7 +254,7 @@ func (t *transformer) exchange(ctx context.Context, fn runtime.Function, inv run
 			fault = r.Fault
 		}
 		for i := range in[:n] { // an answer that has arrived is final, however malformed
-			if err := t.fail(&in[i], fault.Code(), fault.Message(), 1); err != nil {
+			if err := t.fail(&in[i], fault.Code(), fault.Message(), t.attempt); err != nil {
 				return 0, nil, err
 			}
 		}
@@ -286,9 +287,9 @@ func (t *transformer) match(in []source, sent []lambdaevent.Record) error {
 		case a == nil:
 			continue
 		case twice[i]:
-			err = t.fail(&in[i], lambdaevent.DuplicatedRecordID.Code(), lambdaevent.DuplicatedRecordID.Message(), 1)
+			err = t.fail(&in[i], lambdaevent.DuplicatedRecordID.Code(), lambdaevent.DuplicatedRecordID.Message(), t.attempt)
 		case a.Fault != lambdaevent.NoFault:
-			err = t.fail(&in[i], a.Fault.Code(), a.Fault.Message(), 1)
+			err = t.fail(&in[i], a.Fault.Code(), a.Fault.Message(), t.attempt)
 		case a.Result == lambdaevent.Dropped:
 			err = t.take(&in[i], runtime.Dropped, nil, true)
 		default:

@@ -133,15 +133,16 @@ func (r *Registry) swap(v *version, started time.Time) {
 	old := f.current
 	f.current, f.refusal = v, nil
 	r.live[v] = true
-	if old != nil {
-		r.retire(old)
-	}
-	r.mu.Unlock()
 	if old == nil {
+		r.mu.Unlock()
 		r.o.Events.loaded(v.name, v.content.sha, time.Since(started))
-	} else {
-		r.o.Events.swapped(v.name, old.content.sha, v.content.sha, time.Since(started))
+		return
 	}
+	old.leases++ // until it is told: Closed comes after Swapped
+	r.retire(old)
+	r.mu.Unlock()
+	r.o.Events.swapped(v.name, old.content.sha, v.content.sha, time.Since(started))
+	r.release(old)
 }
 
 // clash refuses entries that claim the same function. What serves goes on serving.
@@ -156,15 +157,17 @@ func (r *Registry) clash(name string, err error) {
 // remove takes a function out of service whose entry is gone.
 func (r *Registry) remove(name string) {
 	r.mu.Lock()
-	f := r.functions[name]
+	old := r.functions[name].current
 	delete(r.functions, name)
-	if f.current != nil {
-		r.retire(f.current)
+	if old == nil {
+		r.mu.Unlock()
+		return
 	}
+	old.leases++ // until it is told: Closed comes after Removed
+	r.retire(old)
 	r.mu.Unlock()
-	if f.current != nil {
-		r.o.Events.removed(name)
-	}
+	r.o.Events.removed(name)
+	r.release(old)
 }
 
 // names lists the names that functions have.

@@ -60,7 +60,7 @@ const (
 
 // Options configure a Registry. Dir, Versions, Region and Account are required.
 type Options struct {
-	Dir      string           // the watched directory; created if absent
+	Dir      string           // the watched directory; created if absent. It may be a link, what is in it may not
 	Versions string           // the store of versions: Versions/<sha256>/…, mode 0700; no other host may use it
 	Engines  []runtime.Engine // the first that accepts an artifact loads it
 	Limits   runtime.Limits   // of every function

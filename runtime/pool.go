@@ -88,9 +88,11 @@ func (p *Pool[E]) Acquire(ctx context.Context) (E, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if err != nil {
-		p.failures++
-		p.lastErr = err
-		p.retryAt = time.Now().Add(backoff(p.failures))
+		if ctx.Err() == nil { // a start that the caller cut short says nothing about the function
+			p.failures++
+			p.lastErr = err
+			p.retryAt = time.Now().Add(backoff(p.failures))
+		}
 		<-p.slots
 		return zero, err
 	}

@@ -46,7 +46,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	root.SetArgs(args)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
-	root.AddCommand(serveCommand(), quickstartCommand())
+	root.AddCommand(serveCommand(), quickstartCommand(), benchCommand())
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return errs.Wrap(errs.Invalid, err, "%s", c.CommandPath())
 	})

@@ -3,6 +3,7 @@ package firehoseapi
 import (
 	"context"
 	"encoding/json"
+	"slices"
 	"strconv"
 	"time"
 
@@ -14,8 +15,8 @@ import (
 type unsupported struct{}
 
 type tag struct {
-	Key   *string `aws:"required,min=1,max=128"`
-	Value *string `aws:"min=0,max=256"`
+	Key   *string `aws:"required,min=1,max=128" pattern:"^(?!aws:)[\\p{L}\\p{Z}\\p{N}_.:\\/=+\\-@%]*$"`
+	Value *string `aws:"min=0,max=256" pattern:"^[\\p{L}\\p{Z}\\p{N}_.:\\/=+\\-@%]*$"`
 }
 
 type kinesisSource struct {
@@ -159,15 +160,26 @@ type s3Configuration struct {
 	CloudWatchLoggingOptions *cloudWatchLoggingOptions
 }
 
-type enabled struct{ Enabled *bool }
+// dataFormatConversion and dynamicPartitioning can be said to be off, and no more.
+type dataFormatConversion struct {
+	SchemaConfiguration       *unsupported
+	InputFormatConfiguration  *unsupported
+	OutputFormatConfiguration *unsupported
+	Enabled                   *bool
+}
+
+type dynamicPartitioning struct {
+	RetryOptions *unsupported
+	Enabled      *bool
+}
 
 type extendedS3Configuration struct {
 	s3Configuration
 	ProcessingConfiguration           *processingConfiguration
 	S3BackupMode                      *string `enum:"Disabled,Enabled"`
 	S3BackupConfiguration             *unsupported
-	DataFormatConversionConfiguration *enabled
-	DynamicPartitioningConfiguration  *enabled
+	DataFormatConversionConfiguration *dataFormatConversion
+	DynamicPartitioningConfiguration  *dynamicPartitioning
 	FileExtension                     *string `aws:"min=0,max=128" pattern:"^$|\\.[0-9a-z!\\-_.*'()]+"`
 	CustomTimeZone                    *string `aws:"min=0,max=50" pattern:"^$|[a-zA-Z/_]+"`
 }
@@ -213,17 +225,25 @@ func (st *stored) spec() (*firehose.Spec, error) {
 	return spec, nil
 }
 
+const secondStream = "let a second delivery stream without processors read the same source."
+
 func (c *extendedS3Configuration) refuseUnsupported() error {
-	on := func(e *enabled) bool { return e != nil && (e.Enabled == nil || *e.Enabled) }
+	format, partitioning := c.DataFormatConversionConfiguration, c.DynamicPartitioningConfiguration
+	off := func(enabled *bool, settings ...*unsupported) bool {
+		given := func(s *unsupported) bool { return s != nil }
+		return enabled != nil && !*enabled && !slices.ContainsFunc(settings, given)
+	}
 	switch {
 	case c.EncryptionConfiguration != nil && c.EncryptionConfiguration.KMSEncryptionConfig != nil:
 		return refuse("KMSEncryptionConfig", "there is no key service here; use NoEncryptionConfig.")
-	case value(c.S3BackupMode) == "Enabled" || c.S3BackupConfiguration != nil:
-		return refuse("S3BackupMode Enabled", "let a second delivery stream without processors read the same source.")
-	case on(c.DataFormatConversionConfiguration):
-		return refuse("DataFormatConversionConfiguration", "this version writes records as they are.")
-	case on(c.DynamicPartitioningConfiguration):
-		return refuse("DynamicPartitioningConfiguration", "this version writes one object for a batch.")
+	case value(c.S3BackupMode) == "Enabled":
+		return refuse("S3BackupMode Enabled", secondStream)
+	case c.S3BackupConfiguration != nil:
+		return refuse("S3BackupConfiguration", secondStream)
+	case format != nil && !off(format.Enabled, format.SchemaConfiguration, format.InputFormatConfiguration, format.OutputFormatConfiguration):
+		return refuse("DataFormatConversionConfiguration", "this version writes records as they are; leave it out, or give it Enabled false and nothing else.")
+	case partitioning != nil && !off(partitioning.Enabled, partitioning.RetryOptions):
+		return refuse("DynamicPartitioningConfiguration", "this version writes one object for a batch; leave it out, or give it Enabled false and nothing else.")
 	}
 	return nil
 }
@@ -262,14 +282,14 @@ func (c *processingConfiguration) processor(roleARN string) (*firehose.Processor
 	if value(c.Enabled) && (len(c.Processors) < 1 || len(c.Processors) > 5) {
 		return nil, invalid("A maximum of 5 and a minimum of 1 processor needs to be supplied when processing is enabled.")
 	}
-	if len(c.Processors) > 1 && *c.Processors[0].Type == "Lambda" && *c.Processors[1].Type == "Lambda" {
-		return nil, invalid("Cannot have more than 1 Lambda processor")
-	}
 	var out *firehose.Processor
 	for i := range c.Processors {
 		p := &c.Processors[i]
 		if *p.Type != "Lambda" {
 			return nil, refuse("Processor of Type "+*p.Type, "this version has the Lambda processor only.")
+		}
+		if out != nil {
+			return nil, invalid("Cannot have more than 1 Lambda processor")
 		}
 		var err error
 		if out, err = p.lambda(roleARN); err != nil {
@@ -296,28 +316,28 @@ func (p *processor) lambda(roleARN string) (*firehose.Processor, error) {
 	if !ok {
 		return nil, invalid("A Lambda processor needs the parameter LambdaArn.")
 	}
-	retries, err := number("NumberOfRetries", given, 0, 300)
+	retries, err := whole("NumberOfRetries", given, 0, 300)
 	if err != nil {
 		return nil, err
 	}
-	size, err := number("BufferSizeInMBs", given, 0.2, 3)
-	if err != nil {
-		return nil, err
+	size, err := strconv.ParseFloat(given["BufferSizeInMBs"], 64)
+	if err != nil || !(size >= 0.2 && size <= 3) {
+		return nil, invalid("Parameter BufferSizeInMBs must be a number from 0.2 to 3, not %s.", given["BufferSizeInMBs"])
 	}
-	if _, err := number("BufferIntervalInSeconds", given, 0, 900); err != nil {
+	if _, err := whole("BufferIntervalInSeconds", given, 0, 900); err != nil {
 		return nil, err
 	}
 	p.Parameters = nil
 	for _, name := range order {
 		p.Parameters = append(p.Parameters, processorParameter{ptr(name), ptr(given[name])})
 	}
-	return &firehose.Processor{FunctionARN: arn, Retries: int(retries), Bytes: int64(size * (1 << 20))}, nil
+	return &firehose.Processor{FunctionARN: arn, Retries: retries, Bytes: int64(size * (1 << 20))}, nil
 }
 
-func number(name string, given map[string]string, low, high float64) (float64, error) {
-	v, err := strconv.ParseFloat(given[name], 64)
-	if err != nil || !(v >= low && v <= high) {
-		return 0, invalid("Parameter %s must be a number from %v to %v, not %s.", name, low, high, given[name])
+func whole(name string, given map[string]string, low, high int) (int, error) {
+	n, err := strconv.Atoi(given[name])
+	if err != nil || n < low || n > high {
+		return 0, invalid("Parameter %s must be a whole number from %d to %d, not %s.", name, low, high, given[name])
 	}
-	return v, nil
+	return n, nil
 }

@@ -77,11 +77,15 @@ func writeError(w http.ResponseWriter, status int, name, message string) {
 	w.Write(body)
 }
 
-// writeCBORError answers a CBOR request in CBOR: a client that expects CBOR reports anything else
-// as an unreadable token.
+// writeCBORError answers in CBOR: a client that expects CBOR reports anything else as an unreadable
+// token.
 func writeCBORError(w http.ResponseWriter, name, message string) {
-	body := []byte{0xa2} // a map of two
-	for _, text := range []string{"__type", name, "message", message} {
+	members := []string{"__type", name}
+	if message != "" {
+		members = append(members, "message", message)
+	}
+	body := []byte{0xa0 | byte(len(members)/2)} // a map
+	for _, text := range members {
 		body = append(body, 0x79) // a text string with a length of two bytes
 		body = binary.BigEndian.AppendUint16(body, uint16(len(text)))
 		body = append(body, text...)

@@ -18,6 +18,7 @@ import (
 	"io"
 	"net/http"
 	"reflect"
+	"runtime/debug"
 	"strconv"
 	"strings"
 	"sync"
@@ -139,11 +140,11 @@ func NewMux(o Options, services ...*Service) *Mux {
 
 // Content types of the protocols.
 const (
-	typeJSON    = "application/x-amz-json-1.1"
-	typeJSON10  = "application/json"
-	typeCBOR    = "application/x-amz-cbor-1.1"
-	maxBody     = 16<<20 + 64<<10 // 10 MiB of data are 14 MiB of base64
-	poolableMax = 2 << 20         // larger buffers are left to the collector
+	typeJSON      = "application/x-amz-json-1.1"
+	typePlainJSON = "application/json"
+	typeCBOR      = "application/x-amz-cbor-1.1"
+	maxBody       = 16<<20 + 64<<10 // 10 MiB of data are 14 MiB of base64
+	poolableMax   = 2 << 20         // larger buffers are left to the collector
 )
 
 // CallerFrom reads the account and region that a request claims: a 12-digit access key is the
@@ -184,73 +185,92 @@ func (m *Mux) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	body := buffers.Get().(*bytes.Buffer)
-	defer putBuffer(body)
-	if ok := readBody(w, r, body); !ok {
-		return
-	}
-	op, operation, known := m.lookUp(r.Header.Get("X-Amz-Target"))
-	kind, _, _ := strings.Cut(r.Header.Get("Content-Type"), ";")
-	if !m.checkProtocol(w, r, strings.TrimSpace(kind), body.Bytes(), known) {
-		return
-	}
-	if op == nil {
-		if !isObject(body.Bytes()) {
-			writeError(w, http.StatusBadRequest, "SerializationException", "")
-			return
+	done := true
+	defer func() {
+		if done {
+			putBuffer(body)
 		}
-		writeError(w, http.StatusBadRequest, "UnknownOperationException", "")
+	}()
+	if !readBody(w, r, body) {
 		return
 	}
-	m.run(w, r, caller, op, operation, body.Bytes())
+	t := m.lookUp(r.Header.Get("X-Amz-Target"))
+	kind, _, _ := strings.Cut(r.Header.Get("Content-Type"), ";")
+	if checkProtocol(w, t, strings.TrimSpace(kind), body.Bytes()) {
+		done = m.run(w, r, caller, t, body.Bytes())
+	}
 }
 
-// run calls the operation and writes its answer or error.
-func (m *Mux) run(w http.ResponseWriter, r *http.Request, caller Caller, op *Op, operation string, body []byte) {
+// run calls the operation and writes its answer or error. It is false if somebody may still hold
+// the body after it, which then must not be used again.
+func (m *Mux) run(w http.ResponseWriter, r *http.Request, caller Caller, t target, body []byte) (done bool) {
 	answer := buffers.Get().(*bytes.Buffer)
-	defer putBuffer(answer)
-	ctx := WithCaller(r.Context(), caller)
-	out, err := op.call(ctx, body, answer.AvailableBuffer())
+	out, err := t.op.call(WithCaller(r.Context(), caller), body, answer.AvailableBuffer())
 	name := ""
 	if err != nil {
-		prefix, _, _ := strings.Cut(r.Header.Get("X-Amz-Target"), ".")
 		var status int
 		var message string
-		status, name, message = m.services[prefix].describe(err)
+		status, name, message = t.service.describe(err)
 		if status == http.StatusInternalServerError && m.opts.Failed != nil {
-			m.opts.Failed(caller.RequestID, operation, err)
+			m.opts.Failed(caller.RequestID, t.op.Name, err)
 		}
 		writeError(w, status, name, message)
 	} else {
 		w.Header().Set("Content-Type", typeJSON)
 		w.Header().Set("Content-Length", strconv.Itoa(len(out)))
-		w.Write(out) // a client that is gone is no error of ours
-		if cap(out) <= poolableMax {
+		_, lost := w.Write(out)
+		if cap(out) > answer.Cap() {
 			*answer = *bytes.NewBuffer(out[:0]) // keep the larger buffer
+		}
+		// HTTP/2 gives up a write when its stream is reset, while the bytes may still be on their
+		// way to the connection. Another request's answer must not take their place.
+		if lost == nil {
+			putBuffer(answer)
 		}
 	}
 	if m.opts.Served != nil {
-		m.opts.Served(operation, name)
+		m.opts.Served(t.op.Name, name)
 	}
+	var p *panicError
+	return !errors.As(err, &p)
+}
+
+// panicError is a panic of an operation. What the operation was doing may be half done, and its
+// buffers may still be held by others.
+type panicError struct {
+	op    string
+	value any
+	stack []byte
+}
+
+func (p *panicError) Error() string {
+	return fmt.Sprintf("panic in %s: %v\n%s", p.op, p.value, p.stack)
 }
 
 // call runs the operation. A panic is a fault of ours that must not end the host.
 func (op *Op) call(ctx context.Context, body, dst []byte) (out []byte, err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			out, err = nil, fmt.Errorf("panic in %s: %v", op.Name, p)
+			out, err = nil, &panicError{op.Name, p, debug.Stack()}
 		}
 	}()
 	return op.run(ctx, body, dst)
 }
 
-// lookUp finds the operation of a target; known is false when the target names no service or
-// operation at all.
-func (m *Mux) lookUp(target string) (op *Op, name string, known bool) {
-	prefix, name, found := strings.Cut(target, ".")
-	if s := m.services[prefix]; s != nil {
-		op = s.byName[name]
+// target is what an X-Amz-Target header names: PREFIX.OPERATION.
+type target struct {
+	complete bool     // both parts are there
+	service  *Service // nil if no service has the prefix
+	op       *Op      // nil if the service has no such operation
+}
+
+func (m *Mux) lookUp(text string) target {
+	prefix, name, _ := strings.Cut(text, ".")
+	t := target{complete: prefix != "" && name != "", service: m.services[prefix]}
+	if t.service != nil {
+		t.op = t.service.byName[name]
 	}
-	return op, name, found && prefix != "" && name != ""
+	return t
 }
 
 func readBody(w http.ResponseWriter, r *http.Request, into *bytes.Buffer) bool {
@@ -272,25 +292,37 @@ func readBody(w http.ResponseWriter, r *http.Request, into *bytes.Buffer) bool {
 	return err == nil
 }
 
-// checkProtocol makes the checks that come before the operation is looked at.
-func (m *Mux) checkProtocol(w http.ResponseWriter, r *http.Request, kind string, body []byte, known bool) bool {
+// checkProtocol makes the checks that come before the operation is looked at, in AWS's order, and
+// writes the complaint if there is one. kind is the request's content type without parameters.
+func checkProtocol(w http.ResponseWriter, t target, kind string, body []byte) (ok bool) {
 	switch {
 	case kind == typeCBOR:
 		// The sentence is ours.
 		writeCBORError(w, "UnsupportedProtocolException", "CBOR is not served here. Tell the SDK to send JSON: set CBOR_ENABLED=false or -Daws.cborEnabled=false (Java SDK 2), AWS_CBOR_DISABLE=true (Java SDK 1).")
-	case len(body) == 0 && known:
-		writeError(w, http.StatusBadRequest, "SerializationException", "")
 	case len(body) == 0:
-		writeError(w, http.StatusBadRequest, "UnknownOperationException", "")
-	case kind != typeJSON && kind != typeJSON10 && !known:
+		name := "UnknownOperationException"
+		if t.op != nil {
+			name = "SerializationException"
+		}
+		if kind == typeJSON {
+			writeError(w, http.StatusBadRequest, name, "")
+		} else {
+			writeCBORError(w, name, "")
+		}
+	case kind != typeJSON && kind != typePlainJSON && !t.complete:
 		writeXML(w, http.StatusForbidden, "AccessDeniedException", "Unable to determine service/operation name to be authorized")
-	case kind != typeJSON && kind != typeJSON10:
+	case kind != typeJSON && kind != typePlainJSON:
+		w.Header()["Content-Type"] = nil // AWS sends none
 		w.WriteHeader(http.StatusNotFound)
 		io.WriteString(w, "<UnknownOperationException/>\n")
-	case kind == typeJSON10:
-		w.Header().Set("Content-Type", typeJSON10)
+	case (t.op == nil || kind == typePlainJSON) && !isObject(body): // an operation finds out by itself
+		writeError(w, http.StatusBadRequest, "SerializationException", "")
+	case kind == typePlainJSON:
+		w.Header().Set("Content-Type", typePlainJSON)
 		w.WriteHeader(http.StatusNotFound)
 		io.WriteString(w, `{"Output":{"__type":"com.amazon.coral.service#UnknownOperationException"},"Version":"1.0"}`)
+	case t.op == nil:
+		writeError(w, http.StatusBadRequest, "UnknownOperationException", "")
 	default:
 		return true
 	}

@@ -16,7 +16,7 @@ import (
 // List implements Store. It reads the folders that can hold objects of the page and no others:
 // the folder of the prefix, and below it those that are not wholly before the key after.
 func (d *Dir) List(ctx context.Context, bucket, prefix, after string, max int) ([]Info, error) {
-	if err := checkBucket(bucket); err != nil {
+	if err := CheckBucket(bucket); err != nil {
 		return nil, err
 	}
 	if err := d.checkExists(bucket); err != nil {
@@ -144,7 +144,7 @@ func (d *Dir) Buckets(ctx context.Context) ([]Bucket, error) {
 	}
 	var buckets []Bucket
 	for _, e := range entries {
-		if !e.IsDir() || checkBucket(e.Name()) != nil {
+		if !e.IsDir() || CheckBucket(e.Name()) != nil {
 			continue
 		}
 		created, err := d.created(e.Name())

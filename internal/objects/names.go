@@ -16,9 +16,9 @@ const (
 	bucketNameRules = "use 3 to 63 lower-case letters, digits, dots and hyphens, with a letter or digit at both ends and no two dots in a row"
 )
 
-// checkBucket applies S3's rules for the names of new buckets. None of them begins with a dot,
+// CheckBucket applies S3's rules for the names of new buckets. None of them begins with a dot,
 // which keeps buckets apart from a Dir's own folders.
-func checkBucket(name string) error {
+func CheckBucket(name string) error {
 	ok := len(name) >= 3 && len(name) <= 63 && strings.Trim(name, lowerDigits+"-.") == "" && !strings.Contains(name, "..") &&
 		strings.ContainsRune(lowerDigits, rune(name[0])) && strings.ContainsRune(lowerDigits, rune(name[len(name)-1]))
 	if !ok {
@@ -42,7 +42,7 @@ func checkKey(key string) error {
 }
 
 func checkNames(bucket, key string) error {
-	if err := checkBucket(bucket); err != nil {
+	if err := CheckBucket(bucket); err != nil {
 		return err
 	}
 	return checkKey(key)

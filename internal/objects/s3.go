@@ -243,7 +243,7 @@ type listing struct {
 
 // List implements Store, with one request for each 1,000 objects.
 func (s *S3) List(ctx context.Context, bucket, prefix, after string, max int) ([]Info, error) {
-	if err := checkBucket(bucket); err != nil {
+	if err := CheckBucket(bucket); err != nil {
 		return nil, err
 	}
 	var infos []Info

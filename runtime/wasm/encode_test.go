@@ -74,7 +74,7 @@ const (
 	type3                // (i32, i32, i32) -> ()
 	typeFd               // (i32, i32, i32, i32) -> i32
 	typeTake             // (i32) -> ()
-	typeTwo              // (i32, i32) -> ()
+	typeAbort            // (i32, i32, i32, i32) -> ()
 )
 
 var testTypes = [][]byte{
@@ -85,7 +85,7 @@ var testTypes = [][]byte{
 	{0x60, 3, typeI32, typeI32, typeI32, 0},
 	{0x60, 4, typeI32, typeI32, typeI32, typeI32, 1, typeI32},
 	{0x60, 1, typeI32, 0},
-	{0x60, 2, typeI32, typeI32, 0},
+	{0x60, 4, typeI32, typeI32, typeI32, typeI32, 0},
 }
 
 type testImport struct {

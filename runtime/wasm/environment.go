@@ -79,9 +79,12 @@ func (f *function) start(caller context.Context) (*environment, error) {
 	return v, nil
 }
 
-// dataLimit is a worker's RLIMIT_DATA. Linear memory counts twice because growing copies it.
+// dataLimit is a worker's RLIMIT_DATA: what the Go runtime, wazero's stacks, tables and compiled
+// code take, and all of the linear memory, which is mapped at once. Half of the first part is
+// for a recursion without end: it then traps as a stack overflow, which names the fault, before
+// the process runs out of memory.
 func (f *function) dataLimit(compiled int64) uint64 {
-	return uint64(160<<20 + 2*compiled + 2*f.limits.Memory)
+	return uint64(320<<20 + 2*compiled + f.limits.Memory)
 }
 
 // load sends the spec and waits for READY.

@@ -56,24 +56,20 @@ func (f *function) door() runtime.Function {
 
 // prove starts one environment, which stays warm, and hands a native module an empty batch.
 func (f *function) prove(ctx context.Context, fn runtime.Function) error {
-	p, ok := fn.(runtime.RecordProcessor)
-	if !ok {
-		v, err := f.pool.Acquire(ctx)
-		if err != nil {
-			return err
-		}
-		f.pool.Release(v, true, "")
-		return nil
-	}
-	v, err := f.pool.Acquire(ctx) // alone first, so that a start's error keeps its own words
+	v, err := f.pool.Acquire(ctx)
 	if err != nil {
 		return err
 	}
 	f.pool.Release(v, true, "")
-	err = p.Process(ctx, &runtime.RecordBatch{Invocation: runtime.Invocation{RequestID: "smoke-test"}}, &runtime.ProcessedBatch{})
+	p, ok := fn.(runtime.RecordProcessor)
+	if !ok {
+		return nil
+	}
+	in := runtime.RecordBatch{Invocation: runtime.Invocation{RequestID: "smoke-test", Deadline: time.Now().Add(f.limits.InitTimeout)}}
+	err = p.Process(ctx, &in, &runtime.ProcessedBatch{})
 	var failed *runtime.FunctionFailure
 	if errors.As(err, &failed) {
-		return errs.New(errs.Invalid, "module %q failed its smoke test, an empty batch: %s", f.name, failed.Message)
+		return errs.New(errs.Invalid, "module %q failed its smoke test, an empty batch: %s", f.name, strings.ReplaceAll(failed.Message, "\n", " "))
 	}
 	return err
 }

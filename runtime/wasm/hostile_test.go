@@ -169,6 +169,10 @@ func TestBatchesThatBreakTheRules(t *testing.T) {
 		{"exit 0", runtime.ErrorExit, "exit status 0 in shardmill_transform", then(func(m *testModule) { exits(m) }, i32(0), call(0), i64(0))},
 		{"log outside of memory", runtime.ErrorExit, "shardmill.log was given 100 bytes at address 65530", then(func(m *testModule) { m.imports = []testImport{{hostModule, "log", type3}} }, i32(1), i32(65530), i32(100), call(0), i64(0))},
 		{"config key of 4 GiB", runtime.ErrorExit, "shardmill.config was given 4294967295 bytes", then(func(m *testModule) { m.imports = []testImport{{hostModule, "config", typeFd}} }, i32(0), i32(-1), i32(0), i32(0), call(0), code(opDrop), i64(0))},
+		{"AssemblyScript's abort", runtime.ErrorExit, "abort: no at ?:7:9", then(func(m *testModule) {
+			m.imports = []testImport{{"env", "abort", typeAbort}}
+			m.data[512] = []byte("\x04\x00\x00\x00n\x00o\x00")
+		}, i32(516), i32(0), i32(7), i32(9), call(0), i64(0))},
 		{"alloc returns 0", runtime.ErrorHandler, "shardmill_alloc returned 0 for 32 bytes: the module is out of memory", alloc(0)},
 		{"alloc returns an address outside", runtime.ErrorProtocol, "shardmill_alloc(32) returned address 65530, but the memory ends at byte 65536", alloc(65530)},
 		{"alloc returns a negative address", runtime.ErrorProtocol, "returned address 4294967295", alloc(-1)},
@@ -189,7 +193,7 @@ func TestBatchesThatBreakTheRules(t *testing.T) {
 	e := newEngine(t, rec)
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
-			f := load(t, e, artifact(t, c.module), runtime.Limits{Concurrency: 1})
+			f := load(t, e, artifact(t, c.module), runtime.Limits{Concurrency: 1, Memory: 16 << 20})
 			rec.ends = nil
 			in := records("first", "seconds")
 			if c.kind == runtime.ErrorTimedOut {

@@ -8,6 +8,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	goruntime "runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -207,6 +208,38 @@ func TestManyBatchesAtOnce(t *testing.T) {
 	defer rec.mu.Unlock()
 	if rec.start > 3 {
 		t.Fatalf("%d environments were started, the limit is 3", rec.start)
+	}
+}
+
+// Loading and closing again and again holds nothing.
+func TestReloadsLeakNothing(t *testing.T) {
+	e := newEngine(t, &recorder{})
+	a := artifact(t, nativeModule(replyOf(), nil))
+	cycle := func() {
+		f, err := e.Load(t.Context(), a, runtime.Limits{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		f.Close()
+	}
+	count := func() (files, goroutines int) {
+		entries, err := os.ReadDir("/proc/self/fd")
+		if err != nil {
+			t.Skip("/proc is needed:", err)
+		}
+		return len(entries), goruntime.NumGoroutine()
+	}
+	cycle()
+	files, goroutines := count()
+	for range 30 {
+		cycle()
+	}
+	filesAfter, goroutinesAfter := count()
+	if filesAfter > files+2 || goroutinesAfter > goroutines+5 { // some may be on their way out
+		t.Errorf("after 30 reloads: %d open files and %d goroutines, before %d and %d", filesAfter, goroutinesAfter, files, goroutines)
+	}
+	if maps, _ := os.ReadFile("/proc/self/maps"); bytes.Contains(maps, []byte("memfd:shardmill")) {
+		t.Error("a shared segment is still mapped")
 	}
 }
 

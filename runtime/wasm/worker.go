@@ -83,7 +83,7 @@ func workerMain() int {
 		return 1
 	}
 	w.ch.max = w.spec.MaxRequest
-	w.run(context.Background(), binary)
+	w.run(withLinearMemory(context.Background()), binary)
 	return 0
 }
 

@@ -123,7 +123,7 @@ func (w *worker) lookup(key string) ([]byte, bool) {
 	return []byte(v), ok
 }
 
-// hostAbort is AssemblyScript's abort(message, file, line, column): it logs and traps.
+// hostAbort is AssemblyScript's abort(message, file, line, column): it traps with them.
 func (w *worker) hostAbort(m api.Module, stack []uint64) {
 	panic(fmt.Errorf("abort: %s at %s:%d:%d", assemblyString(m, stack[0]), assemblyString(m, stack[1]), uint32(stack[2]), uint32(stack[3])))
 }

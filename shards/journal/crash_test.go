@@ -13,108 +13,15 @@ import (
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 
+	"github.com/shardmill/shardmill/internal/crashfs"
 	"github.com/shardmill/shardmill/shards"
 )
-
-// lie decides whether a sync does nothing and reports success.
-type lie func(path string, dir, opening bool) bool
-
-// faultFS is a file system whose syncs can be made to fail or to lie, and which counts the
-// operations on the journal so that a crash can be placed before any of them.
-type faultFS struct {
-	vfs.FS
-	failSync atomic.Bool
-	lie      lie
-	opening  atomic.Bool // Open runs
-	before   func()      // runs before every write, sync, create and rename in the log folder
-	kill     atomic.Bool // every further operation in the log folder fails, as after a kill
-}
-
-var errKilled = errors.New("killed")
-
-func (f *faultFS) step(path string) error {
-	if !strings.Contains(path, "data/log") {
-		return nil
-	}
-	if f.before != nil && !f.kill.Load() {
-		f.before()
-	}
-	if f.kill.Load() {
-		return errKilled
-	}
-	return nil
-}
-
-func (f *faultFS) wrap(file vfs.File, err error, path string, dir bool) (vfs.File, error) {
-	if err != nil {
-		return nil, err
-	}
-	return &faultFile{file, f, path, dir}, nil
-}
-
-func (f *faultFS) Create(name string, c vfs.DiskWriteCategory) (vfs.File, error) {
-	if err := f.step(name); err != nil {
-		return nil, err
-	}
-	file, err := f.FS.Create(name, c)
-	return f.wrap(file, err, name, false)
-}
-
-func (f *faultFS) OpenReadWrite(name string, c vfs.DiskWriteCategory, o ...vfs.OpenOption) (vfs.File, error) {
-	file, err := f.FS.OpenReadWrite(name, c, o...)
-	return f.wrap(file, err, name, false)
-}
-
-func (f *faultFS) OpenDir(name string) (vfs.File, error) {
-	file, err := f.FS.OpenDir(name)
-	return f.wrap(file, err, name, true)
-}
-
-func (f *faultFS) Rename(a, b string) error {
-	if err := f.step(a); err != nil {
-		return err
-	}
-	return f.FS.Rename(a, b)
-}
-
-type faultFile struct {
-	vfs.File
-	fs   *faultFS
-	path string
-	dir  bool
-}
-
-func (f *faultFile) WriteAt(p []byte, off int64) (int, error) {
-	if err := f.fs.step(f.path); err != nil {
-		return 0, err
-	}
-	return f.File.WriteAt(p, off)
-}
-
-func (f *faultFile) Sync() error     { return f.sync(f.File.Sync) }
-func (f *faultFile) SyncData() error { return f.sync(f.File.SyncData) }
-
-func (f *faultFile) sync(do func() error) error {
-	if err := f.fs.step(f.path); err != nil {
-		return err
-	}
-	if f.fs.failSync.Load() && strings.Contains(f.path, "data/log") {
-		return errors.New("injected sync failure")
-	}
-	if f.fs.before != nil {
-		time.Sleep(100 * time.Microsecond) // as a disk takes: groups form meanwhile
-	}
-	if f.fs.lie != nil && f.fs.lie(f.path, f.dir, f.fs.opening.Load()) {
-		return nil
-	}
-	return do()
-}
 
 // chain drives one store through several crashes and checks after each that every acknowledged
 // record is there once, in order, at its position, and nothing else but unacknowledged ones.
 type chain struct {
 	rng  *rand.Rand
-	lie  lie
+	lie  crashfs.Lie
 	torn atomic.Int32 // torn tails met
 
 	acked   [3]map[shards.Pos]string // by shard, up to the crash
@@ -124,7 +31,7 @@ type chain struct {
 
 const chainShards = 3
 
-func newChain(seed uint64, lie lie) *chain {
+func newChain(seed uint64, lie crashfs.Lie) *chain {
 	c := &chain{rng: rand.New(rand.NewPCG(seed, 7)), lie: lie}
 	for i := range c.acked {
 		c.acked[i] = make(map[shards.Pos]string)
@@ -150,7 +57,7 @@ func (c *chain) run() error {
 // life opens the store, checks it, and writes until the crash, which is placed before a random
 // operation. It returns the file system as it is after the crash.
 func (c *chain) life(mem *vfs.MemFS, kill bool) (after *vfs.MemFS, err error) {
-	fs := &faultFS{FS: mem, lie: c.lie}
+	fs := &crashfs.FS{FS: mem, Folder: "data/log", Lie: c.lie}
 	var mu sync.Mutex // orders acknowledgements against the crash
 	left, crashed := 1+c.rng.IntN(60), false
 	cut := vfs.CrashCloneCfg{UnsyncedDataPercent: []int{0, 30, 70, 100}[c.rng.IntN(4)], RNG: c.rng}
@@ -163,22 +70,22 @@ func (c *chain) life(mem *vfs.MemFS, kill bool) (after *vfs.MemFS, err error) {
 		if left--; left == 0 {
 			crashed = true
 			if kill {
-				fs.kill.Store(true)
+				fs.Killed.Store(true)
 				after = mem
 			} else {
 				after = mem.CrashClone(cut)
 			}
 		}
 	}
-	fs.opening.Store(true)
+	fs.Opening.Store(true)
 	s, err := Open("data", Options{FS: fs, SegmentSize: 64 << 10, TailBytes: 16 << 10,
 		Events: Events{TornTail: func(string, int64) { c.torn.Add(1) }}})
-	fs.opening.Store(false)
+	fs.Opening.Store(false)
 	if err != nil {
 		return nil, fmt.Errorf("open: %w", err)
 	}
 	defer func() {
-		fs.kill.Store(true) // the dead store must not touch the files any more
+		fs.Killed.Store(true) // the dead store must not touch the files any more
 		s.Close()
 	}()
 	if err := c.check(s); err != nil {
@@ -190,7 +97,7 @@ func (c *chain) life(mem *vfs.MemFS, kill bool) (after *vfs.MemFS, err error) {
 	if c.rng.IntN(4) == 0 { // a power cut right after recovery: what was served must still be there
 		return mem.CrashClone(cut), nil
 	}
-	fs.before = crash
+	fs.Before, fs.SyncDelay = crash, 100*time.Microsecond
 	var wg sync.WaitGroup
 	for w := range 5 {
 		wg.Add(1)
@@ -322,7 +229,7 @@ func TestNothingAcknowledgedIsLostInCrashes(t *testing.T) {
 // The controls remove one safeguard each. If the suite above could not fail, these would pass.
 func TestCrashControls(t *testing.T) {
 	inLog := func(path string) bool { return strings.HasSuffix(path, segmentSuffix) }
-	for name, lie := range map[string]lie{
+	for name, lie := range map[string]crashfs.Lie{
 		"no fdatasync of segments":  func(path string, dir, opening bool) bool { return inLog(path) },
 		"no sync of the log folder": func(path string, dir, opening bool) bool { return dir && strings.HasSuffix(path, "data/log") },
 		"no fdatasync at recovery":  func(path string, dir, opening bool) bool { return opening && inLog(path) },

@@ -13,6 +13,7 @@ import (
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 
+	"github.com/shardmill/shardmill/internal/crashfs"
 	"github.com/shardmill/shardmill/internal/errs"
 	"github.com/shardmill/shardmill/shards"
 )
@@ -236,18 +237,18 @@ func TestNotifyAfterEveryPublish(t *testing.T) {
 // A failed sync fences the store: its own append is of unknown outcome, later ones are refused,
 // reading goes on.
 func TestAFailedSyncFencesTheStore(t *testing.T) {
-	broken := &faultFS{FS: vfs.NewMem()}
+	broken := &crashfs.FS{FS: vfs.NewMem(), Folder: "data/log"}
 	s := open(t, broken, Options{})
 	create(t, s, 1)
 	put(t, s, 1, "kept")
-	broken.failSync.Store(true)
+	broken.FailSync.Store(true)
 	var res [1]shards.Result
 	run := []shards.Run{{Shard: 1, Entries: entries("lost")}}
 	s.Append(t.Context(), run, res[:])
 	if !errs.Is(res[0].Err, errs.Unknown) {
 		t.Fatalf("the append whose sync failed: %v", res[0].Err)
 	}
-	broken.failSync.Store(false)
+	broken.FailSync.Store(false)
 	s.Append(t.Context(), run, res[:])
 	if !errs.Is(res[0].Err, errs.Unavailable) || s.Fault() == nil {
 		t.Fatalf("the append after it: %v; fault %v", res[0].Err, s.Fault())

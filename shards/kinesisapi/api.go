@@ -79,26 +79,48 @@ func loadSecret(ctx context.Context, meta shards.Meta) ([]byte, error) {
 // empty is the answer of operations that answer nothing.
 type empty struct{}
 
-// target finds the stream that a request names, by name, by ARN or by both.
+// target finds the stream that a request names.
 func (a *api) target(ctx context.Context, name, arn *string) (*shards.Stream, error) {
+	scope, n, err := named(ctx, name, arn)
+	if err != nil {
+		return nil, err
+	}
+	return a.streams.Get(scope, n)
+}
+
+// named is the scope and the name of the stream that a request names, by name, by ARN or by both.
+// AWS's sentences about the ways in which that can go wrong are not known.
+func named(ctx context.Context, name, arn *string) (shards.Scope, string, error) {
 	scope := scopeOf(ctx)
+	fault := func(format string, args ...any) (shards.Scope, string, error) {
+		return shards.Scope{}, "", errs.New(errs.Invalid, format, args...)
+	}
 	switch {
 	case arn != nil:
 		s, byARN, ok := parseARN(*arn)
 		if !ok {
-			return nil, errs.New(errs.Invalid, "StreamARN %s is not the ARN of a stream.", *arn)
+			return fault("StreamARN %s is not the ARN of a stream.", *arn)
 		}
 		if s.Region != scope.Region {
-			return nil, errs.New(errs.Invalid, "StreamARN %s is of another region than the request, which is for %s.", *arn, scope.Region)
+			return fault("StreamARN %s is of another region than the request, which is for %s.", *arn, scope.Region)
 		}
 		if name != nil && *name != byARN {
-			return nil, errs.New(errs.Invalid, "StreamName %s and StreamARN %s name different streams.", *name, *arn)
+			return fault("StreamName %s and StreamARN %s name different streams.", *name, *arn)
 		}
-		return a.streams.Get(s, byARN)
+		return s, byARN, nil
 	case name != nil:
-		return a.streams.Get(scope, *name)
+		return scope, *name, nil
 	}
-	return nil, errs.New(errs.Invalid, "Either StreamName or StreamARN should be provided.")
+	return fault("Either StreamName or StreamARN should be provided.")
+}
+
+// notActive is AWS's complaint about a stream that is still being created.
+func notActive(s *shards.Stream) error {
+	return errs.New(errs.InUse, "Stream %s under account %s not ACTIVE, instead in state %s", s.Name, s.Account, s.State())
+}
+
+func noStream(s *shards.Stream) error {
+	return errs.New(errs.NotFound, "Stream %s under account %s not found.", s.Name, s.Account)
 }
 
 func scopeOf(ctx context.Context) shards.Scope {

@@ -3,6 +3,7 @@ package kinesisapi
 import (
 	"context"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -31,19 +32,23 @@ type getShardIteratorIn struct {
 type getShardIteratorOut struct{ ShardIterator string }
 
 func (a *api) getShardIterator(ctx context.Context, in *getShardIteratorIn) (*getShardIteratorOut, error) {
-	s, err := a.target(ctx, in.StreamName, in.StreamARN)
+	scope, name, err := named(ctx, in.StreamName, in.StreamARN)
 	if err != nil {
 		return nil, err
 	}
-	n, err := shardNumber(s, *in.ShardId)
+	n, err := shardNumber(scope.Account, name, *in.ShardId)
 	if err != nil {
 		return nil, err
+	}
+	s, err := a.streams.Get(scope, name)
+	if err != nil || s.Shard(n) == nil {
+		return nil, noShard(scope.Account, name, n)
 	}
 	sh := s.Shard(n)
-	if sh == nil {
-		return nil, noShard(s, shards.FormatShardID(n))
-	}
 	pos, err := startOf(ctx, s, sh, in)
+	if errs.Is(err, errs.NotFound) { // the stream was deleted meanwhile
+		err = noShard(scope.Account, name, n)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -53,12 +58,14 @@ func (a *api) getShardIterator(ctx context.Context, in *getShardIteratorIn) (*ge
 	return &getShardIteratorOut{a.iterator(s, sh, pos)}, nil
 }
 
-func noShard(s *shards.Stream, id string) error {
-	return errs.New(errs.NotFound, "Shard %s in stream %s under account %s does not exist", id, s.Name, s.Account)
+// noShard is the complaint about a shard that its stream does not have, and about one whose stream
+// is gone.
+func noShard(account, stream string, number uint32) error {
+	return errs.New(errs.NotFound, "Shard %s in stream %s under account %s does not exist", shards.FormatShardID(number), stream, account)
 }
 
 func (a *api) iterator(s *shards.Stream, sh *shards.Shard, pos shards.Pos) string {
-	return a.tokens.seal(token{kind: iteratorToken, stream: s.ID, shard: sh.Number, pos: pos, issued: time.Now()})
+	return a.tokens.seal(token{kind: iteratorToken, stream: s.ID, shard: sh.Number, pos: pos, issued: time.Now(), extra: s.Account + "/" + s.Name})
 }
 
 // startOf is the position after which an iterator of the wanted type starts.
@@ -159,6 +166,9 @@ func (a *api) getRecords(ctx context.Context, body, dst []byte) ([]byte, error) 
 	defer func() { clear(*buf); *buf = (*buf)[:0]; recordPool.Put(buf) }()
 	recs, behind, err := s.Read(ctx, sh, pos, budget, *buf)
 	*buf = recs
+	if errs.Is(err, errs.NotFound) { // the stream was deleted meanwhile
+		err = noShard(s.Account, s.Name, sh.Number)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -181,9 +191,9 @@ func appendRecord(dst []byte, sh *shards.Shard, r *shards.Record) []byte {
 	dst = sh.Seq(r.Pos, r.Arrived).AppendTo(dst)
 	dst = append(dst, `","ApproximateArrivalTimestamp":`...)
 	dst = awsapi.Timestamp(r.Arrived).Append(dst)
-	dst = append(dst, `,"Data":`...)
+	dst = append(dst, `,"Data":"`...)
 	dst = jsonscan.AppendBase64(dst, r.Data)
-	dst = append(dst, `,"PartitionKey":`...)
+	dst = append(dst, `","PartitionKey":`...)
 	return append(jsonscan.AppendString(dst, r.Key), '}')
 }
 
@@ -199,15 +209,12 @@ func (a *api) openIterator(in *getRecordsIn) (*shards.Stream, *shards.Shard, sha
 			t.issued.UTC().Format(iteratorTime), time.Now().UTC().Format(iteratorTime), lifetime.Milliseconds())
 	}
 	s := a.streams.ByID(t.stream)
-	if s == nil {
-		return nil, nil, 0, errs.New(errs.NotFound, "Shard %s of the iterator's stream does not exist", shards.FormatShardID(t.shard))
-	}
-	sh := s.Shard(t.shard)
-	if sh == nil {
-		return nil, nil, 0, noShard(s, shards.FormatShardID(t.shard))
+	if s == nil || s.Shard(t.shard) == nil {
+		account, stream, _ := strings.Cut(t.extra, "/")
+		return nil, nil, 0, noShard(account, stream, t.shard)
 	}
 	if in.StreamARN != nil && *in.StreamARN != s.ARN() {
 		return nil, nil, 0, errs.New(errs.Invalid, "StreamARN %s is not the stream of the ShardIterator.", *in.StreamARN)
 	}
-	return s, sh, t.pos, nil
+	return s, s.Shard(t.shard), t.pos, nil
 }

@@ -76,13 +76,16 @@ func (a *api) listFrom(ctx context.Context, in *listShardsIn) (s *shards.Stream,
 	if s, err = a.target(ctx, in.StreamName, in.StreamARN); err != nil {
 		return nil, nil, 0, err
 	}
+	if s.State() == shards.Creating {
+		return nil, nil, 0, notActive(s)
+	}
 	if t := in.StreamCreationTimestamp; t != nil && t.Time().Unix() != s.Created().Unix() {
-		return nil, nil, 0, errs.New(errs.NotFound, "Stream %s under account %s not found.", s.Name, s.Account)
+		return nil, nil, 0, noStream(s)
 	}
 	if in.ExclusiveStartShardId == nil {
 		return s, in.ShardFilter, -1, nil
 	}
-	n, err := shardNumber(s, *in.ExclusiveStartShardId)
+	n, err := shardNumber(s.Account, s.Name, *in.ExclusiveStartShardId)
 	return s, in.ShardFilter, int64(n), err
 }
 
@@ -109,10 +112,10 @@ func (a *api) listOn(in *listShardsIn) (*shards.Stream, *shardFilter, int64, err
 	return s, f, int64(t.shard), err
 }
 
-func shardNumber(s *shards.Stream, id string) (uint32, error) {
+func shardNumber(account, stream, id string) (uint32, error) {
 	n, ok := shards.ParseShardID(id)
 	if !ok {
-		return 0, errs.New(errs.NotFound, "Could not find shard %s in stream %s under account %s.", id, s.Name, s.Account)
+		return 0, errs.New(errs.NotFound, "Could not find shard %s in stream %s under account %s.", id, stream, account)
 	}
 	return n, nil
 }
@@ -131,7 +134,7 @@ func filterShards(s *shards.Stream, f *shardFilter) ([]*shards.Shard, error) {
 	}
 	switch kind {
 	case "AFTER_SHARD_ID":
-		n, err := shardNumber(s, *f.ShardId)
+		n, err := shardNumber(s.Account, s.Name, *f.ShardId)
 		if err != nil {
 			return nil, err
 		}

@@ -79,7 +79,9 @@ func (a *api) putRecord(ctx context.Context, body, dst []byte) ([]byte, error) {
 	if p.scan.DryRun {
 		return nil, dryRun()
 	}
-	s.Put(ctx, p.records, p.placed)
+	if err := store(ctx, s, p); err != nil {
+		return nil, err
+	}
 	if err := p.placed[0].Err; err != nil {
 		return nil, err
 	}
@@ -103,8 +105,22 @@ func (a *api) putRecords(ctx context.Context, body, dst []byte) ([]byte, error) 
 	if p.scan.DryRun {
 		return nil, dryRun()
 	}
-	s.Put(ctx, p.records, p.placed)
+	if err := store(ctx, s, p); err != nil {
+		return nil, err
+	}
 	return a.appendResults(dst, p.placed), nil
+}
+
+// store puts the records. Its error is that of the whole call, for a stream that was deleted
+// meanwhile; errors of single records are in p.placed.
+func store(ctx context.Context, s *shards.Stream, p *puts) error {
+	s.Put(ctx, p.records, p.placed)
+	for i := range p.placed {
+		if errs.Is(p.placed[i].Err, errs.NotFound) {
+			return noStream(s)
+		}
+	}
+	return nil
 }
 
 func (a *api) appendResults(dst []byte, placed []shards.Placed) []byte {
@@ -213,6 +229,9 @@ func (a *api) prepare(ctx context.Context, p *puts, batch bool) (*shards.Stream,
 	s, err := a.target(ctx, text(p.scan.Stream), text(p.scan.ARN))
 	if err != nil {
 		return nil, err
+	}
+	if s.State() == shards.Creating {
+		return nil, noStream(s)
 	}
 	p.records = p.records[:0]
 	total := 0

@@ -53,14 +53,27 @@ func (a *api) createStream(ctx context.Context, in *createStreamIn) (*empty, err
 		spec.Mode, spec.Shards = shards.Provisioned, int(*in.ShardCount)
 	}
 	if spec.Shards > maxShards {
-		c := awsapi.CallerOf(ctx)
-		return nil, errs.New(errs.Limit, "This request would exceed the shard limit for the account %s in %s. Limit: %d. Number of additional shards that would have resulted from this request: %d.", c.Account, c.Region, maxShards, spec.Shards)
+		return nil, a.tooManyShards(scopeOf(ctx), spec.Shards)
+	}
+	if err := checkTags(scopeOf(ctx), spec.Name, in.Tags); err != nil {
+		return nil, err
 	}
 	if in.MaxRecordSizeInKiB != nil {
 		spec.MaxRecordSize = int(*in.MaxRecordSizeInKiB) << 10
 	}
 	_, err := a.streams.Create(ctx, scopeOf(ctx), spec)
 	return nil, err
+}
+
+// tooManyShards speaks of the account, as AWS does, but the limit is on each stream.
+func (a *api) tooManyShards(sc shards.Scope, wanted int) error {
+	have := 0
+	for _, s := range a.streams.List(sc) {
+		have += len(s.Shards())
+	}
+	return errs.New(errs.Limit, "This request would exceed the shard limit for the account %s in %s. Current shard count for the account: %d. Limit: %d. Number of additional shards that would have resulted from this request: %d. "+
+		"Refer to the AWS Service Limits page (http://docs.aws.amazon.com/general/latest/gr/aws_service_limits.html) for current limits and how to request higher limits.",
+		sc.Account, sc.Region, have, maxShards, wanted)
 }
 
 // streamRef is how most operations name their stream.
@@ -129,9 +142,9 @@ func (a *api) describeStream(ctx context.Context, in *describeStreamIn) (*descri
 	}
 	from := 0
 	if in.ExclusiveStartShardId != nil {
-		n, ok := shards.ParseShardID(*in.ExclusiveStartShardId)
-		if !ok {
-			return nil, errs.New(errs.NotFound, "Could not find shard %s in stream %s under account %s.", *in.ExclusiveStartShardId, s.Name, s.Account)
+		n, err := shardNumber(s.Account, s.Name, *in.ExclusiveStartShardId)
+		if err != nil {
+			return nil, err
 		}
 		from = int(n) + 1
 	}

@@ -44,7 +44,7 @@ type token struct {
 	shard  uint32 // the shard; for a list, the last one listed
 	pos    shards.Pos
 	issued time.Time
-	extra  string // for a list: its filter
+	extra  string // an iterator's ACCOUNT/STREAM; a list's filter or last name
 }
 
 const tokenHead = 1 + 8 + 4 + 8 + 8

@@ -58,6 +58,9 @@ func Open(store objects.Store, spoolDir string, raw json.RawMessage) (*Destinati
 	if d.bucket, ok = strings.CutPrefix(s.BucketARN, "arn:aws:s3:::"); !ok || d.bucket == "" {
 		return nil, errs.New(errs.Invalid, "BucketARN %s is not the ARN of a bucket, arn:aws:s3:::NAME", s.BucketARN)
 	}
+	if err := objects.CheckBucket(d.bucket); err != nil {
+		return nil, err
+	}
 	if s.Compression != "" {
 		var err error
 		if d.format, err = compress.ParseFormat(s.Compression); err != nil {

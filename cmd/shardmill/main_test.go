@@ -1,0 +1,26 @@
+package main
+
+import (
+	"context"
+	"os"
+	"os/signal"
+	"syscall"
+	"testing"
+
+	"github.com/shardmill/shardmill/runtime/wasm"
+)
+
+// asCommand makes the test binary act as the command, so that tests can start, and kill, real
+// processes without building anything.
+const asCommand = "SHARDMILL_TEST_AS_COMMAND"
+
+func TestMain(m *testing.M) {
+	wasm.WorkerMain()
+	if os.Getenv(asCommand) != "" {
+		os.Unsetenv(asCommand) // it is no setting
+		ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+		defer stop()
+		os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
+	}
+	os.Exit(m.Run())
+}

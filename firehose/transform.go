@@ -2,6 +2,7 @@ package firehose
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strconv"
 	"time"
@@ -304,8 +305,8 @@ func (t *transformer) match(in []source, sent []lambdaevent.Record) error {
 
 // functionFailure names the failure of a whole batch by the function, or a fault of the host.
 func functionFailure(err error) *failure {
-	f, ok := err.(*runtime.FunctionFailure)
-	if !ok {
+	var f *runtime.FunctionFailure
+	if !errors.As(err, &f) {
 		return hostFailure(err)
 	}
 	if f.Type == runtime.ErrorTimedOut {

@@ -30,7 +30,7 @@ type world struct {
 	t         *testing.T
 	fs        vfs.FS
 	sink      *sink
-	functions functions
+	functions *functions
 	spool     string
 	segment   int64
 	hinder    func(step string) error // asked before every write of metadata and of the shards' list
@@ -43,7 +43,7 @@ type world struct {
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
-	return &world{t: t, fs: vfs.NewMem(), sink: newSink(), functions: functions{}, spool: t.TempDir(), segment: 256 << 10}
+	return &world{t: t, fs: vfs.NewMem(), sink: newSink(), functions: &functions{byARN: make(map[string]runtime.Function)}, spool: t.TempDir(), segment: 256 << 10}
 }
 
 // open starts a host.
@@ -320,14 +320,22 @@ func (s *sink) tries() int {
 }
 
 // functions are functions by ARN. Each use is a lease that must come back.
-type functions map[string]runtime.Function
+type functions struct {
+	byARN map[string]runtime.Function
 
-func (f functions) Function(arn string) (runtime.Function, func(), error) {
-	fn := f[arn]
+	mu     sync.Mutex
+	leased int // leases taken and not given back
+}
+
+func (f *functions) Function(arn string) (runtime.Function, func(), error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	fn := f.byARN[arn]
 	if fn == nil {
 		return nil, nil, errs.New(errs.NotFound, "Function not found: %s", arn)
 	}
-	return fn, func() {}, nil
+	f.leased++
+	return fn, func() { f.mu.Lock(); f.leased--; f.mu.Unlock() }, nil
 }
 
 // events notes what the room tells its observers.

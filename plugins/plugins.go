@@ -83,7 +83,8 @@ type Events struct {
 	Refused func(name, path string, err error)
 	// Removed: the entry of a function that served is gone, and so is the function.
 	Removed func(name string)
-	// Closed: a replaced or removed version has drained; err is what its Close returned.
+	// Closed: a replaced or removed version has drained, some time after Swapped or Removed; err is
+	// what its Close returned.
 	Closed func(name, version string, err error)
 	// Directory: the directory cannot be read, cannot be watched (polling goes on), or is
 	// writable by everybody. Said once a cause; nil says that it can be read again.

@@ -235,7 +235,7 @@ func (s *Stream) Read(ctx context.Context, sh *Shard, after Pos, budget Budget, 
 	}
 	b, err := log.Bounds(ctx, sh.ID)
 	if last := &recs[len(recs)-1]; last.Pos < b.Last {
-		behind = max(time.Now().UnixMilli()-last.Arrived, 0)
+		behind = max(time.Now().UnixMilli()-last.Arrived, 1) // 0 would tell readers that they are done
 	}
 	return recs, behind, err
 }

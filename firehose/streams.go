@@ -161,8 +161,10 @@ func (ds *DeliveryStreams) Create(ctx context.Context, sc shards.Scope, spec Spe
 	}
 	d.dest = dest
 	if spec.Type == KinesisStreamAsSource {
-		if _, err := d.source(); err != nil {
+		if _, err := d.source(); errs.Is(err, errs.NotFound) {
 			return nil, errs.Wrap(errs.Invalid, err, "The source %s of Firehose %s does not exist; create the stream first.", spec.SourceARN, spec.Name)
+		} else if err != nil {
+			return nil, err
 		}
 	}
 	if err := ds.save(ctx, d, Creating); err != nil {

@@ -566,6 +566,7 @@ func TestALargeOutcomeGoesThroughAFile(t *testing.T) {
 		defer w.close()
 		spec := transformed("d", 0)
 		spec.Buffer = firehose.Buffer{Bytes: 64 << 20, Interval: time.Second}
+		spec.Processor.Bytes = 2 << 20 // two records an invocation
 		var data, ok []string
 		for i := range 24 {
 			s := fmt.Sprintf("%02d", i) + strings.Repeat("x", 900<<10)

@@ -39,9 +39,17 @@ Every put is durable before it is answered.
   e2e   one record at a time: put, transformed by a WebAssembly plugin, visible as an object,
         with interval hint 0`,
 		ValidArgs: []string{"put", "e2e"},
-		Args:      cobra.MatchAll(cobra.ExactArgs(1), cobra.OnlyValidArgs),
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) != 1 || !slices.Contains(cmd.ValidArgs, args[0]) {
+				return errs.New(errs.Invalid, "bench measures put or e2e, not %q", strings.Join(args, " "))
+			}
+			return nil
+		},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			b.out = cmd.OutOrStdout()
+			if err := b.check(); err != nil {
+				return err
+			}
 			return b.run(cmd.Context(), args[0])
 		},
 	}
@@ -66,6 +74,19 @@ type bench struct {
 
 	server *exec.Cmd
 	api    client
+}
+
+// check refuses numbers with which nothing would be measured.
+func (b *bench) check() error {
+	for _, n := range []struct {
+		flag  string
+		value int
+	}{{"batches", b.batches}, {"clients", b.clients}, {"shards", b.shards}, {"records", b.records}} {
+		if n.value < 1 {
+			return errs.New(errs.Invalid, "--%s: %d is not above 0", n.flag, n.value)
+		}
+	}
+	return nil
 }
 
 func (b *bench) run(ctx context.Context, what string) error {

@@ -31,7 +31,7 @@ func quickstartCommand() *cobra.Command {
 		Long: `Start a host on a free port with a temporary data folder, put a week of earthquakes into a stream,
 let a WebAssembly plugin and a Lambda handler transform them, deliver both to a bucket, and show
 what was delivered. Everything is removed at the end, unless --keep is given.`,
-		Args: cobra.NoArgs,
+		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			q.out, q.err = cmd.OutOrStdout(), cmd.ErrOrStderr()
 			return q.run(cmd.Context())

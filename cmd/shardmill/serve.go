@@ -24,7 +24,7 @@ under way and exits 0.
 
 Every flag is also a variable (--s3-endpoint is SHARDMILL_S3_ENDPOINT) and a line of the config
 file (s3-endpoint: …). Flags win over variables, variables over the file.`,
-		Args: cobra.NoArgs,
+		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := cfg.Load(cmd.Flags(), os.Environ()); err != nil {
 				return err
@@ -39,6 +39,9 @@ file (s3-endpoint: …). Flags win over variables, variables over the file.`,
 func serve(ctx context.Context, cfg config.Config, stdout io.Writer, log zerolog.Logger) error {
 	start := time.Now()
 	h, err := host.Open(ctx, cfg, log, host.Observer{})
+	if err != nil && ctx.Err() != nil {
+		return nil // told to stop before it was ready
+	}
 	if err != nil {
 		return err
 	}

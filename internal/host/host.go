@@ -70,27 +70,32 @@ var parts = []string{"streams", "functions", "deliveries"}
 
 // Open starts a host. The port is open while the rest starts, so that health can be asked for; the
 // host is ready when Open returns.
-func Open(ctx context.Context, cfg config.Config, log zerolog.Logger, watch Observer) (h *Host, err error) {
-	h = &Host{cfg: cfg, log: log, watch: watch, status: "starting", checks: make(map[string]string)}
+func Open(ctx context.Context, cfg config.Config, log zerolog.Logger, watch Observer) (*Host, error) {
+	h := &Host{cfg: cfg, log: log, watch: watch, status: "starting", checks: make(map[string]string)}
 	for _, p := range parts {
 		h.checks[p] = "starting"
 	}
 	h.routes.Health = h.Health
-	defer func() {
-		if err != nil {
-			h.Close(ctx)
+	if err := h.open(ctx); err != nil {
+		if cerr := h.Close(ctx); cerr != nil {
+			log.Warn().Err(cerr).Msg("the host did not start, and could not give everything back")
 		}
-	}()
-	if h.server, err = httpd.Listen(ctx, cfg.Listen, h.currentRoutes); err != nil {
-		return nil, errs.Wrap(errs.Unavailable, err, "%s cannot be listened on: stop what uses the port, or choose another with --listen", cfg.Listen)
+		return nil, err
+	}
+	return h, nil
+}
+
+func (h *Host) open(ctx context.Context) (err error) {
+	if h.server, err = httpd.Listen(ctx, h.cfg.Listen, h.currentRoutes); err != nil {
+		return errs.Wrap(errs.Unavailable, err, "%s cannot be listened on: stop what uses the port, or choose another with --listen", h.cfg.Listen)
 	}
 	for i, open := range []func(context.Context) error{h.openStreams, h.openFunctions, h.openDeliveries} {
 		if err := open(ctx); err != nil {
-			return nil, err
+			return err
 		}
 		h.check(parts[i], "ok")
 	}
-	return h, h.serve(ctx)
+	return h.serve(ctx)
 }
 
 func (h *Host) dir(name string) (string, error) {
@@ -124,7 +129,7 @@ func (h *Host) openFunctions(ctx context.Context) error {
 		Dir:      h.cfg.Plugins,
 		Versions: filepath.Join(h.cfg.Data, "versions"),
 		Engines:  []runtime.Engine{h.wasm, lambda.New(lambda.Options{Dir: scratch, Events: h.functionEvents()})},
-		Limits:   runtime.Limits{Concurrency: h.cfg.Concurrency},
+		Limits:   runtime.Limits{Concurrency: h.cfg.Concurrency, Timeout: h.cfg.FunctionTimeout},
 		Region:   h.cfg.Region, Account: h.cfg.Account, Endpoint: h.URL(),
 		Events: h.pluginEvents(),
 	})
@@ -136,7 +141,7 @@ func (h *Host) openDeliveries(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if h.Objects, err = h.openObjects(); err != nil {
+	if err := h.openObjects(); err != nil {
 		return err
 	}
 	h.Deliveries, err = firehose.Open(ctx, firehose.Options{
@@ -147,11 +152,21 @@ func (h *Host) openDeliveries(ctx context.Context) error {
 	return err
 }
 
-func (h *Host) openObjects() (objects.Store, error) {
+func (h *Host) openObjects() error {
 	if s := h.cfg.S3; s.Endpoint != "" {
-		return objects.NewS3(objects.S3Options{Endpoint: s.Endpoint, Region: s.Region, AccessKey: s.AccessKey, SecretKey: s.SecretKey, PathStyle: s.PathStyle})
+		remote, err := objects.NewS3(objects.S3Options{Endpoint: s.Endpoint, Region: s.Region, AccessKey: s.AccessKey, SecretKey: s.SecretKey, PathStyle: s.PathStyle})
+		if err != nil {
+			return err // not into h.Objects: an interface around a nil pointer is not nil
+		}
+		h.Objects = remote
+		return nil
 	}
-	return objects.OpenDir(filepath.Join(h.cfg.Data, "objects"))
+	local, err := objects.OpenDir(filepath.Join(h.cfg.Data, "objects"))
+	if err != nil {
+		return err
+	}
+	h.Objects = local
+	return nil
 }
 
 // serve opens the API.
@@ -216,7 +231,7 @@ func (h *Host) Close(ctx context.Context) error {
 		h.Deliveries.Close(ctx)
 	}
 	if h.server != nil {
-		note("port", h.server.Close(ctx))
+		note("port", h.closePort(ctx))
 	}
 	if h.Functions != nil {
 		note("functions", h.Functions.Close())
@@ -235,6 +250,22 @@ func (h *Host) Close(ctx context.Context) error {
 	}
 	return errors.Join(all...)
 }
+
+// closePort cuts clients off that have not finished in time: they wait, or have stalled, and no
+// acknowledgement was promised to them.
+func (h *Host) closePort(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, requestTime)
+	defer cancel()
+	err := h.server.Close(ctx)
+	if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
+		h.log.Warn().Msg("clients whose requests had not ended were cut off")
+		return nil
+	}
+	return err
+}
+
+// requestTime is how long requests under way get when a host closes. An answer takes milliseconds.
+const requestTime = 3 * time.Second
 
 // DrainTime is how long the batches under way get when a host is told to stop.
 const DrainTime = 20 * time.Second

@@ -1,0 +1,160 @@
+package kinesisapi
+
+import (
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/shardmill/shardmill/internal/awsapi"
+)
+
+// The constraints of AWS's model that several members share.
+const (
+	aName  = "string 1..128 [a-zA-Z0-9_.-]+"
+	anARN  = `string 1..2048 arn:aws.*:kinesis:.*:\d{12}:stream/\S+`
+	anID   = "string 1..24 [a-z0-9]{20}-[a-z0-9]{3}"
+	aSeq   = `string 0|([1-9]\d{0,128})`
+	aToken = "string 1..1048576"
+	aPage  = "integer 1..10000"
+	aBlob  = "required blob 0..10485760"
+	aKey   = "required string 1..256"
+	aHash  = `string 0|([1-9]\d{0,38})`
+)
+
+// model is the input of every operation as AWS's model of 2013-12-02 has it, with what came later:
+// RecordDistributionStrategy and DryRun. PartitionKey is no longer required by the newest models,
+// but a stream that goes without has to be of a distribution strategy that is refused here.
+var model = map[string]map[string]string{
+	"CreateStream": {
+		"StreamName": "required " + aName, "ShardCount": "integer 1..", "StreamModeDetails": "structure", "StreamModeDetails.StreamMode": "required string ON_DEMAND|PROVISIONED",
+		"Tags": "map 1..200 key 1..128 value 0..256", "WarmThroughputMiBps": "integer 0..", "MaxRecordSizeInKiB": "integer 1024..10240", "RecordDistributionStrategy": "string",
+	},
+	"DeleteStream":          {"StreamName": aName, "EnforceConsumerDeletion": "boolean", "StreamARN": anARN, "StreamId": anID},
+	"DescribeStream":        {"StreamName": aName, "Limit": aPage, "ExclusiveStartShardId": aName, "StreamARN": anARN, "StreamId": anID},
+	"DescribeStreamSummary": {"StreamName": aName, "StreamARN": anARN, "StreamId": anID},
+	"ListStreams":           {"Limit": aPage, "ExclusiveStartStreamName": aName, "NextToken": aToken},
+	"ListShards": {
+		"StreamName": aName, "NextToken": aToken, "ExclusiveStartShardId": aName, "MaxResults": aPage, "StreamCreationTimestamp": "timestamp", "StreamARN": anARN, "StreamId": anID,
+		"ShardFilter": "structure", "ShardFilter.Type": "required string AFTER_SHARD_ID|AT_LATEST|AT_TIMESTAMP|AT_TRIM_HORIZON|FROM_TIMESTAMP|FROM_TRIM_HORIZON", "ShardFilter.ShardId": aName, "ShardFilter.Timestamp": "timestamp",
+	},
+	"PutRecord": {"StreamName": aName, "Data": aBlob, "PartitionKey": aKey, "ExplicitHashKey": aHash, "SequenceNumberForOrdering": aSeq, "DryRun": "boolean", "StreamARN": anARN, "StreamId": anID},
+	"PutRecords": {
+		"Records": "required list 1..500", "Records.Data": aBlob, "Records.ExplicitHashKey": aHash, "Records.PartitionKey": aKey,
+		"StreamName": aName, "DryRun": "boolean", "StreamARN": anARN, "StreamId": anID,
+	},
+	"GetShardIterator": {
+		"StreamName": aName, "ShardId": "required " + aName, "ShardIteratorType": "required string AFTER_SEQUENCE_NUMBER|AT_SEQUENCE_NUMBER|AT_TIMESTAMP|LATEST|TRIM_HORIZON",
+		"StartingSequenceNumber": aSeq, "Timestamp": "timestamp", "DryRun": "boolean", "StreamARN": anARN, "StreamId": anID,
+	},
+	"GetRecords": {"ShardIterator": "required string 1..512", "Limit": aPage, "DryRun": "boolean", "StreamARN": anARN, "StreamId": anID},
+}
+
+// inputs is what the operations read.
+var inputs = map[string]any{
+	"CreateStream": createStreamIn{}, "DeleteStream": deleteStreamIn{}, "DescribeStream": describeStreamIn{}, "DescribeStreamSummary": describeStreamSummaryIn{},
+	"ListStreams": listStreamsIn{}, "ListShards": listShardsIn{}, "PutRecord": putRecordIn{}, "PutRecords": putRecordsIn{},
+	"GetShardIterator": getShardIteratorIn{}, "GetRecords": getRecordsIn{},
+}
+
+// TestEveryMemberOfTheModelIsKnown: a member that is not would be ignored without a word.
+func TestEveryMemberOfTheModelIsKnown(t *testing.T) {
+	for op, want := range model {
+		got := make(map[string]string)
+		describe(got, "", reflect.TypeOf(inputs[op]))
+		for name, constraint := range want {
+			if got[name] != constraint {
+				t.Errorf("%s.%s is %q, the model has %q", op, name, got[name], constraint)
+			}
+		}
+		for name := range got {
+			if want[name] == "" {
+				t.Errorf("%s.%s is not in the model", op, name)
+			}
+		}
+	}
+}
+
+// describe says of every member what model says.
+func describe(into map[string]string, prefix string, t reflect.Type) {
+	for _, f := range reflect.VisibleFields(t) {
+		if f.Anonymous {
+			continue
+		}
+		typ := f.Type
+		if typ.Kind() == reflect.Pointer {
+			typ = typ.Elem()
+		}
+		words := []string{}
+		own, isRequired := strings.CutPrefix(f.Tag.Get("aws"), "required")
+		if isRequired {
+			words = append(words, "required")
+		}
+		words = append(words, kind(typ))
+		words = appendBounds(words, "", own)
+		for _, part := range []string{"key", "value"} {
+			words = appendBounds(words, part, f.Tag.Get(part))
+		}
+		if p := f.Tag.Get("pattern"); p != "" {
+			words = append(words, p)
+		}
+		if e := f.Tag.Get("enum"); e != "" {
+			values := strings.Split(e, ",")
+			slices.Sort(values) // AWS's sentences have an order of their own
+			words = append(words, strings.Join(values, "|"))
+		}
+		into[prefix+f.Name] = strings.Join(words, " ")
+		if typ.Kind() == reflect.Slice {
+			typ = typ.Elem()
+		}
+		if typ.Kind() == reflect.Struct {
+			describe(into, prefix+f.Name+".", typ)
+		}
+	}
+}
+
+func kind(t reflect.Type) string {
+	switch {
+	case t == reflect.TypeFor[awsapi.Timestamp]():
+		return "timestamp"
+	case t == reflect.TypeFor[[]byte]():
+		return "blob"
+	}
+	return map[reflect.Kind]string{reflect.String: "string", reflect.Int32: "integer", reflect.Bool: "boolean", reflect.Struct: "structure", reflect.Slice: "list", reflect.Map: "map"}[t.Kind()]
+}
+
+func appendBounds(words []string, of, tag string) []string {
+	var low, high string
+	for part := range strings.SplitSeq(tag, ",") {
+		if v, ok := strings.CutPrefix(part, "min="); ok {
+			low = v
+		}
+		if v, ok := strings.CutPrefix(part, "max="); ok {
+			high = v
+		}
+	}
+	if low == "" && high == "" {
+		return words
+	}
+	if of != "" {
+		words = append(words, of)
+	}
+	return append(words, low+".."+high)
+}
+
+func TestTheTableOfOperations(t *testing.T) {
+	a, err := New(t.Context(), nil, secretOnly{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var want []string
+	for op := range model {
+		want = append(want, op)
+	}
+	got := a.Operations()
+	slices.Sort(got)
+	slices.Sort(want)
+	if !slices.Equal(got, want) {
+		t.Errorf("operations are %q, want %q", got, want)
+	}
+}

@@ -84,7 +84,7 @@ type Log interface {
 	Seek(ctx context.Context, id ShardID, ms int64) (Pos, error)
 	Bounds(ctx context.Context, id ShardID) (Bounds, error)
 	// Notify sends on ch, without ever blocking, after records of one of the shards became
-	// readable. ch should have room for one signal. The caller calls stop when done.
+	// readable, or one of the shards was deleted. ch should have room for one signal. The caller calls stop when done.
 	Notify(ids []ShardID, ch chan<- struct{}) (stop func())
 }
 

@@ -306,7 +306,10 @@ func (c *processingConfiguration) processor(roleARN string) (*firehose.Processor
 func (p *processor) lambda(roleARN string) (*firehose.Processor, error) {
 	given := map[string]string{"NumberOfRetries": "3", "RoleArn": roleARN, "BufferSizeInMBs": "1", "BufferIntervalInSeconds": "60"}
 	order := []string{"LambdaArn", "NumberOfRetries", "RoleArn", "BufferSizeInMBs", "BufferIntervalInSeconds"}
-	for _, q := range p.Parameters {
+	for i, q := range p.Parameters {
+		if slices.ContainsFunc(p.Parameters[:i], func(r processorParameter) bool { return *r.ParameterName == *q.ParameterName }) {
+			return nil, invalid("Parameter %s is given twice.", *q.ParameterName)
+		}
 		if _, known := given[*q.ParameterName]; !known && *q.ParameterName != "LambdaArn" {
 			return nil, invalid("Parameter %s does not belong to a Lambda processor.", *q.ParameterName)
 		}

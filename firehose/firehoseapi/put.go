@@ -2,6 +2,7 @@ package firehoseapi
 
 import (
 	"context"
+	"errors"
 	"strconv"
 	"sync"
 
@@ -117,10 +118,12 @@ func appendRecordID(dst []byte, p *shards.Placed) []byte {
 }
 
 func (p *puts) decode() error {
-	if err := p.scan.Decode(); err != nil {
-		return &awsapi.SerializationError{Message: err.Error()}
+	err := p.scan.Decode()
+	var blob *jsonscan.BlobError
+	if errors.As(err, &blob) {
+		return &awsapi.SerializationError{Message: blob.Message}
 	}
-	return nil
+	return err
 }
 
 func decodeAndValidate(body []byte, in any) error {

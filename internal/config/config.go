@@ -95,6 +95,7 @@ func (c *Config) Load(fs *pflag.FlagSet, environ []string) error {
 		}
 		if given && fs.Set(f.Name, text) != nil {
 			faults = append(faults, errs.New(errs.Invalid, "%s: %s", places[f.Name], unfit(f, text)))
+			f.Value.Set(f.DefValue) // one fault is enough: what was not parsed is not out of range too
 		}
 	})
 	return errors.Join(append(faults, c.check(places, environ)...)...)

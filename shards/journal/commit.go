@@ -30,11 +30,12 @@ type commitState struct {
 	room   chan struct{} // closed and replaced when queued shrinks
 	lastMs int64         // arrival times never go back
 
-	number uint64 // segment that the next group goes to
-	off    int64  // where in it
-	seq    uint32 // last group number used in it
-	stop   bool
-	done   chan struct{}
+	number  uint64 // segment that the next group goes to
+	off     int64  // where in it
+	seq     uint32 // last group number used in it
+	lastLen int    // bytes of the group written last
+	stop    bool
+	done    chan struct{}
 
 	free []string // names of recycled bodies, owned by the writer and reclaim under mu
 
@@ -163,7 +164,7 @@ func (c *commitState) groupFor(s *Store, size int) *group {
 	}
 	c.seq++
 	g := &group{segment: c.number, off: c.off, number: c.seq, seed: seed(s.storeID, c.number), done: make(chan struct{}),
-		buf: make([]byte, 0, max(size+4096, 16<<10))}
+		buf: make([]byte, 0, max(size+4096, c.lastLen+c.lastLen/4))} // groups in a row are alike: growing them costs a copy
 	c.groups = append(c.groups, g)
 	return g
 }
@@ -290,6 +291,7 @@ func (c *commitState) take() *group {
 	}
 	g := c.groups[0]
 	c.groups = c.groups[1:]
+	c.lastLen = min(len(g.buf), maxGroup)
 	if len(c.groups) == 0 {
 		c.off = g.off + int64(len(g.buf))
 	}

@@ -79,13 +79,18 @@ func (sh *shardIndex) publish(r ref) bool {
 	}
 	sh.refs = append(sh.refs, r)
 	sh.last = r.last()
+	sh.wake()
+	return true
+}
+
+// wake signals those who wait for the shard. The caller holds mu.
+func (sh *shardIndex) wake() {
 	for ch := range sh.waiters {
 		select {
 		case ch <- struct{}{}:
 		default:
 		}
 	}
-	return true
 }
 
 // Bounds implements shards.Log.

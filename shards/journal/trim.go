@@ -46,6 +46,7 @@ func (s *Store) Delete(ctx context.Context, ids []shards.ShardID) error {
 			sh.mu.Lock()
 			sh.deleted = true
 			gone := sh.dropThrough(sh.last)
+			sh.wake() // whoever waits finds that the shard is gone
 			sh.mu.Unlock()
 			s.dropFrames(gone)
 		}

@@ -29,20 +29,21 @@ func (l *loop) stop(ctx context.Context) {
 	l.working()
 }
 
-// start runs the delivery loop. A source that is gone does not keep the host from starting: the
-// delivery stream stays, stands still and says why.
-func (ds *DeliveryStreams) start(ctx context.Context, d *DeliveryStream) error {
+// start runs the delivery loop. A source that is gone, or settings that this version refuses, do
+// not keep the host from starting: the delivery stream stays, stands still and says why.
+func (ds *DeliveryStreams) start(ctx context.Context, d *DeliveryStream) {
 	if d.dest == nil {
 		dest, err := ds.opts.Open(d.Kind, d.Settings)
 		if err != nil {
-			return fmt.Errorf("delivery stream %s: %w", d.Name, err)
+			ds.stopped(d, err)
+			return
 		}
 		d.dest = dest
 	}
 	src, err := d.source()
 	if err != nil {
 		ds.stopped(d, err)
-		return nil
+		return
 	}
 	ctx = context.WithoutCancel(ctx)
 	l := &loop{done: make(chan struct{})}
@@ -54,15 +55,26 @@ func (ds *DeliveryStreams) start(ctx context.Context, d *DeliveryStream) error {
 		defer close(l.done)
 		h := &handler{d: d, work: work, stop: l.consuming}
 		defer h.forget()
-		err := src.Consume(consume, shards.Reader{Name: d.reader(), Policy: d.policy, Handle: h.handle, Failed: h.failed})
-		switch {
-		case h.gone != nil:
-			ds.stopped(d, h.gone)
-		case consume.Err() == nil:
+		for pause := time.Second; ; pause = min(2*pause, time.Minute) {
+			err := src.Consume(consume, shards.Reader{Name: d.reader(), Policy: d.policy, Handle: h.handle, Failed: h.failed})
+			if h.gone != nil {
+				ds.stopped(d, h.gone)
+				return
+			}
+			if consume.Err() != nil {
+				return
+			}
 			ds.stopped(d, err)
+			if errs.Is(err, errs.NotFound) || errs.Is(err, errs.Conflict) {
+				return // the source or the reader was removed: nothing can bring it back
+			}
+			select { // the log or metadata cannot be read or written, perhaps because the disk is full
+			case <-consume.Done():
+				return
+			case <-time.After(pause):
+			}
 		}
 	}()
-	return nil
 }
 
 func (ds *DeliveryStreams) stopped(d *DeliveryStream, err error) {

@@ -129,7 +129,7 @@ type Events struct {
 	Retry func(d *DeliveryStream, batch uint64, attempt int, err error)
 	// Transform: an invocation of the function failed; it is tried again unless last.
 	Transform func(d *DeliveryStream, attempt int, last bool, err error)
-	// Stopped: delivery has ended although the delivery stream still exists, because its source
-	// is gone or its metadata cannot be written.
+	// Stopped: nothing is delivered although the delivery stream exists. Its source is gone, and
+	// that is final; or the log or metadata cannot be read or written, and it is tried again.
 	Stopped func(d *DeliveryStream, err error)
 }

@@ -322,7 +322,7 @@ func TestDeliveryStreamsSurviveARestart(t *testing.T) {
 func TestDeleteDiscardsAndFrees(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
-		w.sink.before = downFor(1 << 30)
+		w.sink.hinder(downFor(1 << 30))
 		w.open()
 		defer w.close()
 		old := w.create(direct("d"))
@@ -334,7 +334,7 @@ func TestDeleteDiscardsAndFrees(t *testing.T) {
 		if err := old.Put(t.Context(), nil, nil); err == nil || err.Error() != "Firehose d is not active in 000000000000 account." {
 			t.Fatalf("a put into a deleted delivery stream: %v", err)
 		}
-		w.sink.before = nil
+		w.sink.hinder(nil)
 		fresh := w.create(direct("d"))
 		if err := w.deliveries.Delete(t.Context(), old); !errs.Is(err, errs.NotFound) {
 			t.Fatalf("the old one was deleted twice: %v", err)

@@ -10,6 +10,7 @@ import (
 	"math/rand/v2"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -122,6 +123,24 @@ func runCuts(seed uint64, lie crashfs.Lie) error {
 func (c *cuts) live(mem *vfs.MemFS, crash bool) (after *vfs.MemFS, err error) {
 	life := c.bucket.life
 	fs := &crashfs.FS{FS: mem, Folder: "data", Lie: c.lie, SyncDelay: 20 * time.Microsecond}
+	var armed atomic.Bool // the store works long before the cut may come
+	var left int
+	var cfg vfs.CrashCloneCfg
+	dead := make(chan struct{})
+	fs.Before = func() {
+		if !armed.Load() {
+			return
+		}
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if left--; left == 0 {
+			c.bucket.mu.Lock()
+			after = mem.CrashClone(cfg)
+			c.bucket.life++
+			c.bucket.mu.Unlock()
+			close(dead)
+		}
+	}
 	store, err := journal.Open("data", journal.Options{FS: fs, SegmentSize: 64 << 10})
 	if err != nil {
 		return nil, err
@@ -148,21 +167,9 @@ func (c *cuts) live(mem *vfs.MemFS, crash bool) (after *vfs.MemFS, err error) {
 	if !crash {
 		return nil, c.account(ctx, s, d)
 	}
-	left, dead := 20+c.rng.IntN(150), make(chan struct{})
-	cfg := vfs.CrashCloneCfg{UnsyncedDataPercent: []int{0, 50, 100}[c.rng.IntN(3)], RNG: c.rng}
-	c.mu.Lock() // the cut may come while the goroutines start
-	fs.Before = func() {
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		if left--; left == 0 {
-			c.bucket.mu.Lock()
-			after = mem.CrashClone(cfg)
-			c.bucket.life++
-			c.bucket.mu.Unlock()
-			close(dead)
-		}
-	}
-	c.mu.Unlock()
+	left = 20 + c.rng.IntN(150)
+	cfg = vfs.CrashCloneCfg{UnsyncedDataPercent: []int{0, 50, 100}[c.rng.IntN(3)], RNG: c.rng}
+	armed.Store(true)
 	c.put(s, dead)
 	return after, nil
 }

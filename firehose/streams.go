@@ -103,7 +103,8 @@ func (ds *DeliveryStreams) resume(ctx context.Context, d *DeliveryStream) error 
 		}
 		return err
 	}
-	return ds.start(ctx, d)
+	ds.start(ctx, d)
+	return nil
 }
 
 // Close stops delivering. Batches under way are finished until ctx ends, then given up; they are
@@ -210,7 +211,8 @@ func (ds *DeliveryStreams) finishCreate(ctx context.Context, d *DeliveryStream) 
 	if err := ds.save(ctx, d, Active); err != nil {
 		return err
 	}
-	return ds.start(ctx, d)
+	ds.start(ctx, d)
+	return nil
 }
 
 func (ds *DeliveryStreams) save(ctx context.Context, d *DeliveryStream, to State) error {

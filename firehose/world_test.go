@@ -255,6 +255,13 @@ func (s *sink) open(kind string, settings json.RawMessage) (firehose.Destination
 	return s, nil
 }
 
+// hinder sets before.
+func (s *sink) hinder(before func(context.Context, *firehose.Batch) error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.before = before
+}
+
 // objectName is all that a destination may compute a name from.
 func objectName(b *firehose.Batch) string {
 	return fmt.Sprintf("%s/%s/%s/%s/%d/%s", b.Stream, b.StreamID, b.Version, b.Ranges, b.Oldest.UnixMilli(), b.ErrorType)

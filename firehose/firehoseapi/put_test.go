@@ -144,7 +144,7 @@ func TestPutsThatCouldNotBeStored(t *testing.T) {
 			name   string
 		}{
 			{errs.New(errs.Unavailable, "the disk is full"), 503, "ServiceUnavailableException"},
-			{errs.New(errs.Throttled, "slow down"), 400, "ServiceUnavailableException"},
+			{errs.New(errs.Throttled, "slow down"), 503, "ServiceUnavailableException"},
 			{errs.New(errs.Unknown, "the write may have happened"), 500, "InternalFailure"},
 		} {
 			s.appendFails.Store(c.err)

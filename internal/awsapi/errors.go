@@ -26,7 +26,7 @@ func (s *Service) describe(err error) (status int, name, message string) {
 	}
 	kind := errs.KindOf(err)
 	if name = s.Errors[kind]; name != "" {
-		return statusOf(kind), name, sentence(err)
+		return statusOf(name), name, sentence(err)
 	}
 	if kind == errs.Internal {
 		return http.StatusInternalServerError, "InternalFailure", ""
@@ -34,12 +34,11 @@ func (s *Service) describe(err error) (status int, name, message string) {
 	return http.StatusInternalServerError, "InternalFailure", sentence(err)
 }
 
-func statusOf(kind errs.Kind) int {
-	switch kind {
-	case errs.Unavailable:
+// statusOf is 400 for everything that a client did wrong or may try again, throttling included.
+// The one fault that has a name in a model is Firehose's ServiceUnavailableException.
+func statusOf(name string) int {
+	if name == "ServiceUnavailableException" {
 		return http.StatusServiceUnavailable
-	case errs.Internal, errs.Unknown:
-		return http.StatusInternalServerError
 	}
 	return http.StatusBadRequest
 }

@@ -2,6 +2,7 @@ package kinesisapi
 
 import (
 	"context"
+	"errors"
 	"strconv"
 	"sync"
 	"time"
@@ -174,8 +175,9 @@ func (p *puts) keysGiven() bool {
 }
 
 func decodeBlobs(p *jsonscan.Put) error {
-	if err := p.Decode(); err != nil {
-		return &awsapi.SerializationError{Message: err.Error()}
+	var blob *jsonscan.BlobError
+	if errors.As(p.Decode(), &blob) {
+		return &awsapi.SerializationError{Message: blob.Message}
 	}
 	return nil
 }

@@ -36,7 +36,8 @@ type Destination interface {
 // Functions finds user functions. Package plugins has the implementation.
 type Functions interface {
 	// Function leases the present version of a function, named by its name or ARN. The caller
-	// releases it after the call it leased it for. errs.NotFound if there is none.
+	// releases it after the call it leased it for. errs.NotFound if there is none, errs.InUse
+	// while its first version is loading: callers wait then.
 	Function(nameOrARN string) (fn runtime.Function, release func(), err error)
 }
 

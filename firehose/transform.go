@@ -126,6 +126,13 @@ func (t *transformer) invoke(ctx context.Context, in []source) (n int, err error
 		if err != nil || fail == nil {
 			return n, err
 		}
+		if errs.Is(fail.cause, errs.InUse) { // the function is loading, and will serve or be refused
+			if err := sleep(ctx, retryPause); err != nil {
+				return 0, err
+			}
+			t.attempt--
+			continue
+		}
 		if ctx.Err() != nil {
 			return 0, ctx.Err()
 		}
@@ -141,11 +148,18 @@ func (t *transformer) invoke(ctx context.Context, in []source) (n int, err error
 			}
 			return n, nil
 		}
-		select {
-		case <-ctx.Done():
-			return 0, ctx.Err()
-		case <-time.After(retryPause << min(t.attempt-1, 6)):
+		if err := sleep(ctx, retryPause<<min(t.attempt-1, 6)); err != nil {
+			return 0, err
 		}
+	}
+}
+
+func sleep(ctx context.Context, d time.Duration) error {
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(d):
+		return nil
 	}
 }
 

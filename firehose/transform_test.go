@@ -193,3 +193,19 @@ func TestAFunctionThatIsInterruptedFailsNoRecord(t *testing.T) {
 		equal(t, "errors", w.sink.errors("d"), "[]")
 	})
 }
+
+// Loading a large module takes longer than all retries: it costs none of them.
+func TestRecordsWaitForAFunctionThatIsBeingLoaded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.functions.byARN[functionARN] = &native{process: answers("A")}
+		w.functions.loading = 100
+		w.open()
+		defer w.close()
+		w.put(w.create(transformed("d", 0)), "a")
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		equal(t, "data", w.sink.data("d"), "[[A]]")
+		equal(t, "errors", w.sink.errors("d"), "[]")
+	})
+}

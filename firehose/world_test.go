@@ -330,13 +330,18 @@ func (s *sink) tries() int {
 type functions struct {
 	byARN map[string]runtime.Function
 
-	mu     sync.Mutex
-	leased int // leases taken and not given back
+	mu      sync.Mutex
+	leased  int // leases taken and not given back
+	loading int // so many calls find the function being loaded
 }
 
 func (f *functions) Function(arn string) (runtime.Function, func(), error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if f.loading > 0 {
+		f.loading--
+		return nil, nil, errs.New(errs.InUse, "function %s is being loaded for the first time: try again", arn)
+	}
 	fn := f.byARN[arn]
 	if fn == nil {
 		return nil, nil, errs.New(errs.NotFound, "Function not found: %s", arn)

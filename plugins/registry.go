@@ -74,7 +74,8 @@ func open(ctx context.Context, o Options, tune tuning) (*Registry, error) {
 // Function leases the version that serves a function. The reference is the function's name or its
 // full ARN, either with the qualifier :$LATEST. release gives the lease back and must be called
 // once; the version is not closed before. Errors: NotFound when this host has no such function,
-// Unavailable when the function has no version that loads, Invalid when the reference is malformed.
+// InUse while its first version is loading, Unavailable when it has no version that loads, Invalid
+// when the reference is malformed.
 func (r *Registry) Function(nameOrARN string) (fn runtime.Function, release func(), err error) {
 	name, err := r.o.resolve(nameOrARN)
 	if err != nil {
@@ -89,7 +90,7 @@ func (r *Registry) Function(nameOrARN string) (fn runtime.Function, release func
 	case f == nil || f.hidden():
 		return nil, nil, errs.New(errs.NotFound, "Function not found: %s", r.o.arn(name))
 	case f.current == nil && f.loading:
-		return nil, nil, errs.New(errs.Unavailable, "function %s is being loaded for the first time: try again", name)
+		return nil, nil, errs.New(errs.InUse, "function %s is being loaded for the first time: try again", name)
 	case f.current == nil:
 		return nil, nil, errs.Wrap(errs.Unavailable, f.refusal.err, "function %s has no version that can be used", name)
 	}

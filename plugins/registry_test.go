@@ -111,7 +111,7 @@ func TestAFunctionThatIsLoadingForTheFirstTimeIsPending(t *testing.T) {
 		t.Errorf("state %s, want Pending", got)
 	}
 	_, _, err := h.r.Function("slow")
-	wantErr(t, err, errs.Unavailable, "function slow is being loaded for the first time: try again")
+	wantErr(t, err, errs.InUse, "function slow is being loaded for the first time: try again")
 	close(h.wasm.gate)
 	h.expect("loaded slow")
 }

@@ -62,10 +62,14 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	if err != nil && !started {
 		err = unknownCommand(root, args, err)
 	}
-	if err != nil {
+	code := exitCode(ctx, err, started)
+	switch {
+	case code == exitInterrupted:
+		fmt.Fprintln(stderr, "shardmill: interrupted")
+	case err != nil:
 		fmt.Fprintln(stderr, "shardmill:", err)
 	}
-	return exitCode(ctx, err, started)
+	return code
 }
 
 func exitCode(ctx context.Context, err error, started bool) int {

@@ -11,13 +11,12 @@ import (
 )
 
 // asCommand makes the test binary act as the command, so that tests can start, and kill, real
-// processes without building anything.
-const asCommand = "SHARDMILL_TEST_AS_COMMAND"
+// processes without building anything. The command's own processes inherit it.
+const asCommand = "TEST_AS_SHARDMILL"
 
 func TestMain(m *testing.M) {
 	wasm.WorkerMain()
 	if os.Getenv(asCommand) != "" {
-		os.Unsetenv(asCommand) // it is no setting
 		ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 		defer stop()
 		os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))

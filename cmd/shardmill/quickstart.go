@@ -125,7 +125,11 @@ func (q *quickstart) dropFunctions(ctx context.Context) error {
 	built := filepath.Join(q.cfg.Data, "regions") // aside, then renamed into the folder
 	build := exec.CommandContext(ctx, "go", "build", "-tags", "lambda.norpc", "-ldflags", "-s -w", "-o", built, earthquakes.RegionsPackage)
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if text, err := build.CombinedOutput(); err != nil {
+	build.Cancel = func() error { return build.Process.Signal(os.Interrupt) } // so that it removes its own temporary files
+	build.WaitDelay = 5 * time.Second
+	if text, err := build.CombinedOutput(); ctx.Err() != nil {
+		return ctx.Err()
+	} else if err != nil {
 		return errs.Wrap(errs.Unavailable, err, "the example handler could not be built; quickstart needs Go and a checkout of shardmill as working directory\n%s", bytes.TrimSpace(text))
 	}
 	if err := os.Rename(built, filepath.Join(q.cfg.Plugins, "regions")); err != nil {

@@ -31,7 +31,7 @@ func TestAFunctionIsPickedUpWhileRecordsFlow(t *testing.T) {
 	if took > 2*time.Second {
 		t.Errorf("the module was picked up after %s, want 2 s at most", took)
 	}
-	stop()
+	w.awaitDelivered("quakes", 1+len(stop()))
 	if got := w.putOne("quakes", "late"); got != oneOk {
 		t.Fatalf("with the function: %+v, want one record delivered", got)
 	}
@@ -43,6 +43,9 @@ func TestAFunctionIsPickedUpWhileRecordsFlow(t *testing.T) {
 // TestAGoModuleIsPickedUp: a WASI command built with Go, megabytes of it, takes a while to compile;
 // the records that flow do not wait for it.
 func TestAGoModuleIsPickedUp(t *testing.T) {
+	if testing.Short() {
+		t.Skip("compiling a Go module takes seconds of processor time")
+	}
 	notUnderRace(t)
 	w := open(t)
 	w.create("quakes", "severity", 0)
@@ -94,16 +97,20 @@ func severityVersion(n byte) []byte {
 	return append(slices.Clone(earthquakes.Severity), 0, 3, 1, 'v', n)
 }
 
-// TestReplacedTenTimesUnderLoad: no record fails because its function was replaced, none is lost
+// TestReplacedUnderLoad: no record fails because its function was replaced, none is lost
 // and none is doubled.
-func TestReplacedTenTimesUnderLoad(t *testing.T) {
+func TestReplacedUnderLoad(t *testing.T) {
+	replacements := 10
+	if testing.Short() {
+		replacements = 3
+	}
 	w := open(t)
 	w.drop("severity.wasm", severityVersion(0))
 	version, _ := w.awaitActive("severity", "")
 	w.create("quakes", "severity", 3)
 	stop := w.load("quakes", 2)
 	var slowest time.Duration
-	for n := range 10 {
+	for n := range replacements {
 		w.drop("severity.wasm", severityVersion(byte(n+1)))
 		var took time.Duration
 		version, took = w.awaitActive("severity", version)
@@ -111,7 +118,7 @@ func TestReplacedTenTimesUnderLoad(t *testing.T) {
 	}
 	acked := stop()
 	got := w.awaitDelivered("quakes", len(acked))
-	t.Logf("%d records over 10 replacements, the slowest took %d ms", len(acked), slowest.Milliseconds())
+	t.Logf("%d records over %d replacements, the slowest took %d ms", len(acked), replacements, slowest.Milliseconds())
 	if got.Failed != 0 || got.Ok != len(acked) || len(acked) < 100 {
 		t.Errorf("of %d records: %+v; want all delivered, of 100 at least", len(acked), got)
 	}
@@ -140,57 +147,47 @@ func zipOf(t testing.TB, files map[string][]byte) []byte {
 	return b.Bytes()
 }
 
+// broken is a file that cannot be a version of a function.
+type broken struct {
+	what, reason string
+	content      []byte
+}
+
 // TestABrokenReplacementLeavesTheOldOneServing: the old version goes on, and the list of functions
 // says what is wrong with the new file. A good file afterwards is taken, and the reason is gone.
 func TestABrokenReplacementLeavesTheOldOneServing(t *testing.T) {
+	t.Parallel()
 	w := open(t)
 	other := slices.Clone(built(t, regions))
 	other[18], other[19] = 0xf3, 0 // e_machine: RISC-V
+	inZip := func(name string, content []byte) []byte { return zipOf(t, map[string][]byte{name: content}) }
 	for _, f := range []struct {
 		file   string
 		good   []byte
-		broken map[string][]byte // reason -> content
+		broken []broken
 	}{
-		{"severity.wasm", earthquakes.Severity, map[string][]byte{
-			"cut short":        earthquakes.Severity[:len(earthquakes.Severity)/2],
-			"empty":            {},
-			"not a WebAssembly": []byte("\x7fELF this is no module"),
+		{"severity.wasm", earthquakes.Severity, []broken{
+			{"truncated", "the module is truncated", earthquakes.Severity[:len(earthquakes.Severity)/2]},
+			{"empty", "not a WebAssembly module", nil},
+			{"an ELF file", "not a WebAssembly module", []byte("\x7fELF this is no module")},
 		}},
-		{"regions", built(t, regions), map[string][]byte{
-			"riscv64 binary": other,
-			"neither an ELF": {},
+		{"regions", built(t, regions), []broken{
+			{"of another machine", "riscv64 binary", other},
+			{"empty", "neither an ELF", nil},
 		}},
-		{"zipped.zip", zipOf(t, map[string][]byte{"bootstrap": built(t, regions)}), map[string][]byte{
-			"times its packed size": zipOf(t, map[string][]byte{"bootstrap": make([]byte, 200<<20)}),
-			`"../evil"`:             zipOf(t, map[string][]byte{"bootstrap": built(t, regions), "../evil": []byte("x")}),
-			"zip":                   {},
+		{"zipped.zip", inZip("bootstrap", built(t, regions)), []broken{
+			{"a zip bomb", "more than 100 times its packed size", inZip("bootstrap", make([]byte, 4<<20))},
+			{"leaving its folder", `"../evil" leaves the archive's folder`, inZip("../evil", []byte("x"))},
+			{"empty", "not a zip archive", nil},
 		}},
 	} {
-		name := strings.TrimSuffix(strings.TrimSuffix(f.file, ".wasm"), ".zip")
 		t.Run(f.file, func(t *testing.T) {
-			w.drop(f.file, f.good)
-			version, _ := w.awaitActive(name, "")
-			w.create(name, name, 0)
-			n := 0
-			for reason, content := range f.broken {
-				before := w.function(name).Reason
-				w.drop(f.file, content)
-				within(t, 10*time.Second, "reason "+reason, func() bool { r := w.function(name).Reason; return r != "" && r != before })
-				now := w.function(name)
-				t.Logf("reason: %s", now.Reason)
-				if !strings.Contains(now.Reason, reason) {
-					t.Errorf("reason %q does not say %q", now.Reason, reason)
-				}
-				if now.State != plugins.Active || now.Version != version {
-					t.Errorf("after %q: %s, version %.8s; want Active with version %.8s", reason, now.State, now.Version, version)
-				}
-				if got := w.putOne(name, fmt.Sprint(name, n)); got != oneOk {
-					t.Errorf("after %q: %+v, want one record delivered by the old version", reason, got)
-				}
-				n++
+			if testing.Short() {
+				f.broken = f.broken[:1]
 			}
-			w.drop(f.file, f.good)
-			within(t, 10*time.Second, "end of the refusal", func() bool { return w.function(name).Reason == "" })
+			for _, b := range f.broken {
+				w.replaceByBroken(t, f.file, f.good, b)
+			}
 		})
 	}
 	if _, err := os.Stat(filepath.Join(w.cfg.Data, "evil")); !os.IsNotExist(err) {
@@ -198,9 +195,32 @@ func TestABrokenReplacementLeavesTheOldOneServing(t *testing.T) {
 	}
 }
 
+func (w *world) replaceByBroken(t *testing.T, file string, good []byte, b broken) {
+	name := strings.TrimSuffix(file, filepath.Ext(file))
+	w.drop(file, good)
+	within(t, 10*time.Second, "good version", func() bool { f := w.function(name); return f.State == plugins.Active && f.Reason == "" })
+	version := w.function(name).Version
+	if w.sum(name).Records == 0 {
+		w.create(name, name, 0)
+	}
+	w.drop(file, b.content)
+	within(t, 10*time.Second, "refusal of a file "+b.what, func() bool { return w.function(name).Reason != "" })
+	now := w.function(name)
+	if !strings.Contains(now.Reason, b.reason) {
+		t.Errorf("%s: the reason %q does not say %q", b.what, now.Reason, b.reason)
+	}
+	if now.State != plugins.Active || now.Version != version {
+		t.Errorf("%s: %s, version %.8s; want Active with version %.8s", b.what, now.State, now.Version, version)
+	}
+	if got := w.putOne(name, b.what); got != oneOk {
+		t.Errorf("%s: %+v, want one record delivered by the old version", b.what, got)
+	}
+}
+
 // TestARemovedFunctionFailsItsRecords by Firehose's rules: after the retries, as
 // Lambda.ResourceNotFound, with the record as it came.
 func TestARemovedFunctionFailsItsRecords(t *testing.T) {
+	t.Parallel()
 	w := open(t)
 	w.drop("severity.wasm", earthquakes.Severity)
 	w.awaitActive("severity", "")
@@ -232,6 +252,7 @@ func TestARemovedFunctionFailsItsRecords(t *testing.T) {
 
 // TestALambdaHandlerInEveryForm: one executable as a plain file, in a folder and in an archive.
 func TestALambdaHandlerInEveryForm(t *testing.T) {
+	t.Parallel()
 	w := open(t)
 	handler := built(t, regions)
 	w.drop("plain", handler)

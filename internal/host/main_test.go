@@ -85,7 +85,6 @@ type world struct {
 
 	mu        sync.Mutex
 	delivered map[string]firehose.Delivered // sums by delivery stream
-	changed   chan struct{}                 // has a token after every delivery
 }
 
 // logText is a host's log.
@@ -113,7 +112,7 @@ func newConfig(t testing.TB) config.Config {
 
 func open(t testing.TB, adjust ...func(*config.Config)) *world {
 	t.Helper()
-	w := &world{t: t, cfg: newConfig(t), log: &logText{}, delivered: make(map[string]firehose.Delivered), changed: make(chan struct{}, 1)}
+	w := &world{t: t, cfg: newConfig(t), log: &logText{}, delivered: make(map[string]firehose.Delivered)}
 	for _, fn := range adjust {
 		fn(&w.cfg)
 	}
@@ -155,10 +154,6 @@ func (w *world) note(stream string, what firehose.Delivered) {
 	sum.Dropped += what.Dropped
 	sum.Failed += what.Failed
 	w.delivered[stream] = sum
-	select {
-	case w.changed <- struct{}{}:
-	default:
-	}
 }
 
 func (w *world) sum(stream string) firehose.Delivered {

@@ -1,5 +1,6 @@
 // The guest of the host's tests: a Firehose transformation that is good or hostile, as its name
-// says. It is built twice, as a Lambda handler and as a stdio module (GOOS=wasip1).
+// says, for batches with the word hostile in a record. It is built twice, as a Lambda handler and
+// as a stdio module (GOOS=wasip1).
 package main
 
 import (
@@ -21,20 +22,26 @@ type record struct {
 	Data   []byte `json:"data"`
 }
 
-// answer does what the first word of the function's name says. The good ones answer Ok with the
-// records as they came.
+// answer does what the first word of the function's name says. Other batches than hostile ones are
+// answered Ok with the records as they came.
 func answer(payload []byte) []byte {
 	behaviour, _, _ := strings.Cut(os.Getenv("AWS_LAMBDA_FUNCTION_NAME"), "-")
 	var e event
 	if err := json.Unmarshal(payload, &e); err != nil {
 		panic(err)
 	}
+	hostile := false
 	for i := range e.Records {
 		e.Records[i].Result = "Ok"
+		hostile = hostile || bytes.Contains(e.Records[i].Data, []byte("hostile"))
+	}
+	if !hostile {
+		behaviour = "good"
 	}
 	switch behaviour {
 	case "good":
 	case "slow":
+		fmt.Fprintln(os.Stderr, "slow is at work")
 		time.Sleep(time.Second)
 	case "loops":
 		for i := 0; ; i++ {

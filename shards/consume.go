@@ -1,8 +1,10 @@
 package shards
 
 import (
+	"bytes"
 	"context"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"time"
 
@@ -119,6 +121,11 @@ func (s *Stream) readerKey(name string) string { return s.readerKeys() + name }
 
 // Register makes a reader durable at its starting point. A reader that exists keeps its place.
 func (s *Stream) Register(ctx context.Context, name string, start Start) error {
+	if s.State() != Active {
+		return s.notFound()
+	}
+	s.mu.Lock() // other readers trim nothing between the choice of the starting point and its keeping
+	defer s.mu.Unlock()
 	st := readerState{Positions: make(map[uint32]Pos)}
 	for _, sh := range s.Shards() {
 		var err error
@@ -135,18 +142,21 @@ func (s *Stream) Register(ctx context.Context, name string, start Start) error {
 	if err != nil {
 		return err
 	}
-	if _, err := s.owner.store.Meta().Txn(ctx, []Cmp{{s.readerKey(name), 0}}, []Op{{Key: s.readerKey(name), Value: v}}); err != nil {
-		return err
+	fresh, err := s.owner.store.Meta().Txn(ctx, []Cmp{{s.readerKey(name), 0}}, []Op{{Key: s.readerKey(name), Value: v}})
+	if err == nil && fresh {
+		s.readers[name] = st.Positions
 	}
-	return s.loadReaders(ctx)
+	return err
 }
 
 // Unregister removes a reader and its checkpoint.
 func (s *Stream) Unregister(ctx context.Context, name string) error {
 	s.mu.Lock()
-	delete(s.readers, name)
-	s.mu.Unlock()
+	defer s.mu.Unlock()
 	_, err := s.owner.store.Meta().Txn(ctx, nil, []Op{{Key: s.readerKey(name), Delete: true}})
+	if err == nil {
+		delete(s.readers, name)
+	}
 	return err
 }
 
@@ -168,11 +178,8 @@ func (s *Stream) CaughtUp(ctx context.Context, name string) (bool, error) {
 	return true, nil
 }
 
-// loadReaders reads the checkpoints that a private stream must keep records for.
+// loadReaders reads how far each reader is.
 func (s *Stream) loadReaders(ctx context.Context) error {
-	if !s.Private {
-		return nil
-	}
 	for kv, err := range s.owner.store.Meta().Scan(ctx, s.readerKeys()) {
 		if err != nil {
 			return err
@@ -181,17 +188,19 @@ func (s *Stream) loadReaders(ctx context.Context) error {
 		if err := decodeMeta(kv.Value, &st); err != nil {
 			return err
 		}
-		s.mu.Lock()
 		s.readers[kv.Key[len(s.readerKeys()):]] = st.Positions
-		s.mu.Unlock()
 	}
 	return nil
 }
 
-// Consume hands the stream's records to r.Handle, batch after batch, until ctx ends or the reader
-// or the stream is removed. Only one Consume may run for a reader: a second one ends with
-// errs.Conflict.
+// Consume hands the stream's records to r.Handle, batch after batch, until ctx ends, the stream is
+// deleted (errs.NotFound), or the store fails. After Unregister it ends with errs.Conflict when it
+// next cuts a batch or is done with one. Only one Consume may run for a reader: a second one ends
+// with errs.Conflict, too.
 func (s *Stream) Consume(ctx context.Context, r Reader) error {
+	if s.State() != Active {
+		return s.notFound()
+	}
 	c := &consumer{stream: s, reader: r, wake: make(chan struct{}, 1)}
 	v, rev, err := s.owner.store.Meta().Get(ctx, s.readerKey(r.Name))
 	if err != nil {
@@ -205,6 +214,7 @@ func (s *Stream) Consume(ctx context.Context, r Reader) error {
 	}
 	c.rev = rev
 	defer s.owner.store.Log().Notify(s.shardIDs(), c.wake)()
+	s.trimBehind(ctx, r.Name, c.state.Positions) // the last trim may have been forgotten
 	for {
 		if c.state.Cut == nil {
 			cut, err := c.nextCut(ctx)
@@ -227,11 +237,7 @@ func (s *Stream) Consume(ctx context.Context, r Reader) error {
 		if err := c.save(ctx); err != nil {
 			return err
 		}
-		if s.Private {
-			if err := s.trimBehind(ctx, r.Name, c.state.Positions); err != nil {
-				return err
-			}
-		}
+		s.trimBehind(ctx, r.Name, c.state.Positions)
 	}
 }
 
@@ -256,10 +262,18 @@ func (c *consumer) save(ctx context.Context) error {
 		return err
 	}
 	if !ok {
-		return errs.New(errs.Conflict, "reader %s of stream %s was removed, or is consumed twice", c.reader.Name, c.stream.Name)
+		return c.conflict()
 	}
-	_, c.rev, err = meta.Get(ctx, key)
+	stored, rev, err := meta.Get(ctx, key)
+	if err == nil && !bytes.Equal(stored, v) { // removed or registered anew since
+		err = c.conflict()
+	}
+	c.rev = rev
 	return err
+}
+
+func (c *consumer) conflict() error {
+	return errs.New(errs.Conflict, "reader %s of stream %s was removed, or is consumed twice", c.reader.Name, c.stream.Name)
 }
 
 // handle runs the handler on the present cut until it succeeds or ctx ends.
@@ -363,11 +377,14 @@ func (c *consumer) count(ctx context.Context, t *tally, p Policy) error {
 	return nil
 }
 
+// add counts records. An arrival in the future, of before the clock was put back, counts as now: a
+// batch must not wait until then.
 func (t *tally) add(recs []Record) {
+	now := time.Now().UnixMilli()
 	for i := range recs {
 		t.bytes += int64(len(recs[i].Data))
-		if t.oldest == 0 || recs[i].Arrived < t.oldest {
-			t.oldest = recs[i].Arrived
+		if arrived := min(recs[i].Arrived, now); t.oldest == 0 || arrived < t.oldest {
+			t.oldest = arrived
 		}
 	}
 	t.records += len(recs)
@@ -383,26 +400,25 @@ func (c *consumer) bounds(t *tally, p Policy) *cut {
 	return k
 }
 
-// trimBehind lets go of what every reader of a private stream is done with.
-func (s *Stream) trimBehind(ctx context.Context, reader string, done map[uint32]Pos) error {
-	copied := make(map[uint32]Pos, len(done))
-	for n, p := range done {
-		copied[n] = p
+// trimBehind lets go of what every reader of a private stream is done with. A failure is told, and
+// made good by the next trim.
+func (s *Stream) trimBehind(ctx context.Context, reader string, done map[uint32]Pos) {
+	if !s.Private {
+		return
 	}
 	s.mu.Lock()
-	s.readers[reader] = copied
-	low := make(map[uint32]Pos, len(done))
-	for n, p := range done {
-		for _, other := range s.readers {
-			p = min(p, other[n])
-		}
-		low[n] = p
+	defer s.mu.Unlock()
+	if s.readers[reader] == nil { // removed meanwhile: it must not hold back the others
+		return
 	}
-	s.mu.Unlock()
+	s.readers[reader] = maps.Clone(done)
 	for _, sh := range s.Shards() {
-		if err := s.owner.store.Keeper().Trim(ctx, sh.ID, low[sh.Number]); err != nil {
-			return fmt.Errorf("trim behind the readers of %s: %w", s.Name, err)
+		low := done[sh.Number]
+		for _, other := range s.readers {
+			low = min(low, other[sh.Number])
+		}
+		if err := s.owner.store.Keeper().Trim(ctx, sh.ID, low); err != nil && s.owner.events.TrimFailed != nil && ctx.Err() == nil {
+			s.owner.events.TrimFailed(s, fmt.Errorf("trim behind the readers of %s: %w", s.Name, err))
 		}
 	}
-	return nil
 }

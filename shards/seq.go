@@ -48,7 +48,7 @@ func (s Seq) String() string { return s.wide().decimal() }
 // numbers of older forms, which no stream of ours has ever given out.
 func ParseSeq(text string) (s Seq, ok bool) {
 	w, ok := parseWide(text)
-	if !ok || w[0]>>56 != 2 || w[2]&15 != 2 {
+	if !ok || w[0]>>56 != 2 || w[1]>>8&(1<<8-1) != 0 || w[2]&15 != 2 {
 		return Seq{}, false
 	}
 	s = Seq{

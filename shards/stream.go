@@ -46,31 +46,30 @@ type Spec struct {
 	Private bool
 }
 
-// Stream is one stream. Its description never changes; what does is read through methods.
+// Stream is one stream. Its fields never change; what does is read through methods.
 type Stream struct {
 	Scope
 	record
-	owner  *Streams
-	layout atomic.Pointer[layout]
-	state  atomic.Value // State
+	owner      *Streams
+	layout     atomic.Pointer[layout]
+	state      atomic.Value // State
+	attributes atomic.Pointer[Attributes]
+	update     sync.Mutex // one change of the attributes or the state at a time
 
 	mu      sync.Mutex
-	readers map[string]map[uint32]Pos // of a private stream: what each is done with
+	readers map[string]map[uint32]Pos // what each is done with; kept up to date for private streams only
 }
 
 // record is a stream as metadata keeps it.
 type record struct {
-	ID            uint64            `json:"id"`
-	Name          string            `json:"name"`
-	Private       bool              `json:"private,omitempty"`
-	State         State             `json:"state"`
-	CreatedMs     int64             `json:"createdMs"`
-	Mode          string            `json:"mode"`
-	Retention     time.Duration     `json:"retention"`
-	MaxRecordSize int               `json:"maxRecordSize"`
-	Tags          map[string]string `json:"tags,omitempty"`
-	Initial       int               `json:"initialShards"`
-	FirstShard    ShardID           `json:"firstShard"` // the initial shards' logs are FirstShard, FirstShard+1, …
+	ID         uint64     `json:"id"`
+	Name       string     `json:"name"`
+	Private    bool       `json:"private,omitempty"`
+	State      State      `json:"state"`
+	CreatedMs  int64      `json:"createdMs"`
+	Attributes Attributes `json:"attributes"`
+	Initial    int        `json:"initialShards"`
+	FirstShard ShardID    `json:"firstShard"` // the initial shards' logs are FirstShard, FirstShard+1, …
 }
 
 // Shard is a shard of a stream.
@@ -248,7 +247,7 @@ func (s *Stream) Horizon(ctx context.Context, sh *Shard) (Pos, error) {
 	if err != nil || s.Private {
 		return b.Horizon, err
 	}
-	p, err := log.Seek(ctx, sh.ID, time.Now().Add(-s.Retention).UnixMilli())
+	p, err := log.Seek(ctx, sh.ID, s.Attributes().horizonMs(time.Now()))
 	return max(p, b.Horizon), err
 }
 

@@ -33,7 +33,7 @@ const (
 type Events struct {
 	// Expired: a reader of the host was so late that records went out of retention unread.
 	Expired func(s *Stream, reader string, sh *Shard, records uint64)
-	// Trim failed; it is tried again a minute later.
+	// Trim failed; it is tried again a minute later, in a private stream after the next batch.
 	TrimFailed func(s *Stream, err error)
 }
 
@@ -99,6 +99,7 @@ func (ss *Streams) load(ctx context.Context, kv KV) (*Stream, error) {
 		return nil, err
 	}
 	s.state.Store(s.record.State)
+	s.attributes.Store(&s.record.Attributes)
 	l := new(layout)
 	for kv, err := range ss.store.Meta().Scan(ctx, s.shardKeys()) {
 		if err != nil {
@@ -145,23 +146,28 @@ func (ss *Streams) Create(ctx context.Context, sc Scope, spec Spec) (*Stream, er
 	ss.create.Lock()
 	defer ss.create.Unlock()
 	s := &Stream{Scope: sc, owner: ss, readers: make(map[string]map[uint32]Pos)}
-	s.record = record{Name: spec.Name, Private: spec.Private, State: Creating, CreatedMs: time.Now().UnixMilli(),
-		Mode: spec.Mode, Retention: DefaultRetention, MaxRecordSize: spec.MaxRecordSize, Tags: spec.Tags, Initial: spec.Shards}
-	if s.Mode == "" {
-		s.Mode = Provisioned
+	at := Attributes{Mode: spec.Mode, Retention: DefaultRetention, MaxRecordSize: spec.MaxRecordSize, Tags: spec.Tags}
+	if at.Mode == "" {
+		at.Mode = Provisioned
 	}
-	if s.MaxRecordSize == 0 {
-		s.MaxRecordSize = 1 << 20
+	if at.MaxRecordSize == 0 {
+		at.MaxRecordSize = 1 << 20
 	}
+	s.attributes.Store(&at)
+	s.record = record{Name: spec.Name, Private: spec.Private, State: Creating, CreatedMs: time.Now().UnixMilli(), Attributes: at, Initial: spec.Shards}
 	if s.Initial < 1 {
 		return nil, errs.New(errs.Invalid, "a stream needs at least one shard")
 	}
 	s.state.Store(Creating)
 	s.layout.Store(new(layout))
 	ss.mu.RLock()
-	_, taken := ss.byKey[s.key()]
+	old := ss.byKey[s.key()]
 	ss.mu.RUnlock()
-	if taken {
+	if old != nil && old.State() == Deleting { // its deletion failed half-way
+		if err := ss.finishDelete(ctx, old); err != nil {
+			return nil, err
+		}
+	} else if old != nil {
 		return nil, errs.New(errs.InUse, "Stream %s under account %s already exists.", s.Name, s.Account)
 	}
 	if err := ss.allocate(ctx, s); err != nil {
@@ -258,8 +264,10 @@ func (ss *Streams) apply(ctx context.Context, ops []Op) error {
 }
 
 func (ss *Streams) setState(ctx context.Context, s *Stream, to State) error {
+	s.update.Lock()
+	defer s.update.Unlock()
 	r := s.record
-	r.State = to
+	r.State, r.Attributes = to, *s.Attributes()
 	v, err := encodeMeta(r)
 	if err != nil {
 		return err

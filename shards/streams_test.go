@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -213,24 +214,32 @@ func TestBatchesAreCutBySizeOrAge(t *testing.T) {
 		defer h.close()
 		s := create(t, h, shards.Spec{Name: "s", Shards: 1})
 		ctx, cancel := context.WithCancel(t.Context())
+		var mu sync.Mutex
 		var batches []string
+		got := func() string {
+			mu.Lock()
+			defer mu.Unlock()
+			return fmt.Sprint(batches)
+		}
 		done := consume(t, ctx, s, shards.Policy{Bytes: 4, Wait: time.Minute}, func(b *shards.Batch, data []string) error {
+			mu.Lock()
+			defer mu.Unlock()
 			batches = append(batches, fmt.Sprint(b.Number, data))
 			return nil
 		})
 		put(t, s, "aa", "bb", "cc", "d")
 		synctest.Wait()
-		if got := fmt.Sprint(batches); got != "[1 [aa bb]]" {
+		if got := got(); got != "[1 [aa bb]]" {
 			t.Fatalf("by size: %s", got)
 		}
 		time.Sleep(59 * time.Second)
 		synctest.Wait()
-		if len(batches) != 1 {
-			t.Fatalf("a batch was cut before its time: %v", batches)
+		if got := got(); got != "[1 [aa bb]]" {
+			t.Fatalf("a batch was cut before its time: %s", got)
 		}
 		time.Sleep(time.Second)
 		synctest.Wait()
-		if got := fmt.Sprint(batches); got != "[1 [aa bb] 2 [cc d]]" {
+		if got := got(); got != "[1 [aa bb] 2 [cc d]]" {
 			t.Fatalf("by age: %s", got)
 		}
 		cancel()

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -47,11 +48,28 @@ func serve(ctx context.Context, cfg config.Config, stdout io.Writer, log zerolog
 	}
 	fmt.Fprintf(stdout, "shardmill ready on %s in %d ms; data %s, plugins %s, durable: acknowledged means fdatasync'd\n",
 		h.URL(), time.Since(start).Milliseconds(), cfg.Data, cfg.Plugins)
+	if h.Authority != nil {
+		fmt.Fprint(stdout, trustHelp(h.Authority.File))
+	}
 	<-ctx.Done()
 	log.Info().Msg("stopping: finishing what is under way")
 	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), host.DrainTime)
 	defer cancel()
 	return h.Close(drain)
+}
+
+// trustHelp tells how each kind of client is made to trust the local authority.
+func trustHelp(ca string) string {
+	if abs, err := filepath.Abs(ca); err == nil {
+		ca = abs
+	}
+	return fmt.Sprintf(`TLS is served on the same port. Clients trust it by
+  AWS CLI, boto3  export AWS_CA_BUNDLE=%[1]s
+  JavaScript      export NODE_EXTRA_CA_CERTS=%[1]s
+  Go, Rust        export SSL_CERT_FILE=%[1]s
+  Java            keytool -importcert -noprompt -file %[1]s -keystore trust.jks -storepass changeit
+                  java -Djavax.net.ssl.trustStore=trust.jks -Djavax.net.ssl.trustStorePassword=changeit …
+`, ca)
 }
 
 // newLogger logs to w: lines for people, or JSON.

@@ -1,12 +1,12 @@
 package awsapi
 
 import (
-	"encoding/binary"
 	"errors"
 	"io"
 	"net/http"
 	"strconv"
 
+	"github.com/shardmill/shardmill/internal/awsapi/cbor"
 	"github.com/shardmill/shardmill/internal/awsapi/jsonscan"
 	"github.com/shardmill/shardmill/internal/errs"
 )
@@ -78,19 +78,18 @@ func writeError(w http.ResponseWriter, status int, name, message string) {
 
 // writeCBORError answers in CBOR: a client that expects CBOR reports anything else as an unreadable
 // token.
-func writeCBORError(w http.ResponseWriter, name, message string) {
+func writeCBORError(w http.ResponseWriter, status int, name, message string) {
 	members := []string{"__type", name}
 	if message != "" {
 		members = append(members, "message", message)
 	}
-	body := []byte{0xa0 | byte(len(members)/2)} // a map
+	body := cbor.AppendMapHeader(nil, len(members)/2)
 	for _, text := range members {
-		body = append(body, 0x79) // a text string with a length of two bytes
-		body = binary.BigEndian.AppendUint16(body, uint16(len(text)))
-		body = append(body, text...)
+		body = cbor.AppendText(body, text)
 	}
 	w.Header().Set("Content-Type", typeCBOR)
-	w.WriteHeader(http.StatusBadRequest)
+	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
+	w.WriteHeader(status)
 	w.Write(body)
 }
 

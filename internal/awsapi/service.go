@@ -22,6 +22,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/google/uuid"
 
@@ -42,7 +43,8 @@ func Handle[In, Out any](name string, fn func(context.Context, *In) (*Out, error
 	planOf(reflect.TypeFor[Out]())
 	return Op{name, func(ctx context.Context, body, dst []byte) ([]byte, error) {
 		in := new(In)
-		if err := DecodeJSON(body, in); err != nil {
+		wire := CallerOf(ctx).Wire
+		if err := wire.Decode(body, in); err != nil {
 			return nil, err
 		}
 		if err := Validate(in); err != nil {
@@ -52,12 +54,13 @@ func Handle[In, Out any](name string, fn func(context.Context, *In) (*Out, error
 		if err != nil || out == nil {
 			return nil, err
 		}
-		return EncodeJSON(out)
+		return wire.Encode(out)
 	}}
 }
 
 // Raw makes an operation of a function with its own codec: it gets the body, which it may change,
-// and appends its answer to dst.
+// and appends its answer to dst. In a service that speaks CBOR, the caller's Wire says which of the
+// two the body is in and the answer has to be in.
 func Raw(name string, fn func(ctx context.Context, body, dst []byte) ([]byte, error)) Op {
 	return Op{name, fn}
 }
@@ -68,8 +71,10 @@ type Service struct {
 	Target string               // prefix of X-Amz-Target: "Kinesis_20131202"
 	Errors map[errs.Kind]string // what kinds are called; kinds that are not named are InternalFailure
 	Ops    []Op
+	CBOR   bool // beside JSON
 
-	byName map[string]*Op
+	byName   map[string]*Op
+	verifier *sigv4.Verifier // nil: callers are believed
 }
 
 // Operations lists the names of the operations.
@@ -90,11 +95,12 @@ type Error struct {
 
 func (e *Error) Error() string { return e.Name + ": " + e.Message }
 
-// Caller is who sends a request. Nothing about it is verified: any credentials are good.
+// Caller is who sends a request: verified if Options.Keys are set, else as the request claims.
 type Caller struct {
 	Account   string
 	Region    string
 	RequestID string
+	Wire      Wire // of the request and the answer
 }
 
 type callerKey struct{}
@@ -113,6 +119,9 @@ func WithCaller(ctx context.Context, c Caller) context.Context {
 // Options configure a Mux.
 type Options struct {
 	Account, Region string // of callers whose credentials do not say
+	// Keys, if set, are what requests must be signed with. The key says the caller's account; its
+	// region is the one that was signed. Without keys nothing is verified.
+	Keys sigv4.Keys
 	// Failed is told of errors that the caller is not shown in full.
 	Failed func(requestID, operation string, err error)
 	// Served is told of every request that reached an operation.
@@ -132,6 +141,9 @@ func NewMux(o Options, services ...*Service) *Mux {
 		s.byName = make(map[string]*Op)
 		for i := range s.Ops {
 			s.byName[s.Ops[i].Name] = &s.Ops[i]
+		}
+		if o.Keys != nil {
+			s.verifier = sigv4.NewVerifier(s.Name, o.Keys)
 		}
 		m.services[s.Target] = s
 	}
@@ -196,9 +208,29 @@ func (m *Mux) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	t := m.lookUp(r.Header.Get("X-Amz-Target"))
 	kind, _, _ := strings.Cut(r.Header.Get("Content-Type"), ";")
-	if checkProtocol(w, t, strings.TrimSpace(kind), body.Bytes()) {
+	kind = strings.TrimSpace(kind)
+	if kind == typeCBOR {
+		caller.Wire = CBOR
+	}
+	if checkProtocol(w, t, kind, body.Bytes()) && verify(w, r, t, &caller, body.Bytes()) {
 		done = m.run(w, r, caller, t, body.Bytes())
 	}
+}
+
+// verify checks the signature, if signatures are asked for, and writes the complaint if there is
+// one. It comes before the operation sees the body, which may be changed then.
+func verify(w http.ResponseWriter, r *http.Request, t target, caller *Caller, body []byte) (ok bool) {
+	if t.service.verifier == nil {
+		return true
+	}
+	id, err := t.service.verifier.Verify(r, body, time.Now())
+	var refused *sigv4.Error
+	if errors.As(err, &refused) {
+		caller.Wire.writeError(w, http.StatusBadRequest, refused.Name, refused.Message)
+		return false
+	}
+	caller.Account, caller.Region = id.Account, id.Region
+	return true
 }
 
 // run calls the operation and writes its answer or error. It is false if somebody may still hold
@@ -214,9 +246,9 @@ func (m *Mux) run(w http.ResponseWriter, r *http.Request, caller Caller, t targe
 		if status == http.StatusInternalServerError && m.opts.Failed != nil {
 			m.opts.Failed(caller.RequestID, t.op.Name, err)
 		}
-		writeError(w, status, name, message)
+		caller.Wire.writeError(w, status, name, message)
 	} else {
-		w.Header().Set("Content-Type", typeJSON)
+		w.Header().Set("Content-Type", caller.Wire.contentType())
 		w.Header().Set("Content-Length", strconv.Itoa(len(out)))
 		_, lost := w.Write(out)
 		if cap(out) > answer.Cap() {
@@ -296,9 +328,9 @@ func readBody(w http.ResponseWriter, r *http.Request, into *bytes.Buffer) bool {
 // writes the complaint if there is one. kind is the request's content type without parameters.
 func checkProtocol(w http.ResponseWriter, t target, kind string, body []byte) (ok bool) {
 	switch {
-	case kind == typeCBOR:
+	case kind == typeCBOR && t.service != nil && !t.service.CBOR:
 		// The sentence is ours.
-		writeCBORError(w, "UnsupportedProtocolException", "CBOR is not served here. Tell the SDK to send JSON: set CBOR_ENABLED=false or -Daws.cborEnabled=false (Java SDK 2), AWS_CBOR_DISABLE=true (Java SDK 1).")
+		writeCBORError(w, http.StatusBadRequest, "UnsupportedProtocolException", "CBOR is not served here. Tell the SDK to send JSON: set CBOR_ENABLED=false or -Daws.cborEnabled=false (Java SDK 2), AWS_CBOR_DISABLE=true (Java SDK 1).")
 	case len(body) == 0:
 		name := "UnknownOperationException"
 		if t.op != nil {
@@ -307,8 +339,16 @@ func checkProtocol(w http.ResponseWriter, t target, kind string, body []byte) (o
 		if kind == typeJSON {
 			writeError(w, http.StatusBadRequest, name, "")
 		} else {
-			writeCBORError(w, name, "")
+			writeCBORError(w, http.StatusBadRequest, name, "")
 		}
+	case kind == typeCBOR && t.op == nil:
+		name := "UnknownOperationException"
+		if DecodeCBOR(body, &struct{}{}) != nil {
+			name = "SerializationException"
+		}
+		writeCBORError(w, http.StatusBadRequest, name, "")
+	case kind == typeCBOR:
+		return true // an operation finds out by itself whether the body is CBOR
 	case kind != typeJSON && kind != typePlainJSON && !t.complete:
 		writeXML(w, http.StatusForbidden, "AccessDeniedException", "Unable to determine service/operation name to be authorized")
 	case kind != typeJSON && kind != typePlainJSON:

@@ -59,8 +59,32 @@ func (c *Config) check(places map[string]string, environ []string) []error {
 	if c.FunctionTimeout <= 0 || c.FunctionTimeout > maxFunctionTimeout {
 		k.bad("function-timeout", "%s is not above 0s and at most 15m", c.FunctionTimeout)
 	}
+	c.checkAccess(k)
 	c.checkS3(k, environ)
 	return k.faults
+}
+
+// checkAccess checks who may connect and how.
+func (c *Config) checkAccess(k *checker) {
+	switch {
+	case c.Auth != "off" && c.Auth != "keys":
+		k.bad("auth", "%q is neither off nor keys", c.Auth)
+	case c.Auth == "keys" && c.KeyFile == "":
+		k.bad("auth", "keys needs key-file as well")
+	case c.Auth == "off" && c.KeyFile != "":
+		k.bad("key-file", "it has no use without auth keys")
+	}
+	own := c.TLS.Cert != "" || c.TLS.Key != ""
+	switch {
+	case c.TLS.Mode != "off" && c.TLS.Mode != "self":
+		k.bad("tls", "%q is neither off nor self", c.TLS.Mode)
+	case c.TLS.Mode == "self" && own:
+		k.bad("tls", "self and tls-cert exclude each other")
+	case (c.TLS.Cert == "") != (c.TLS.Key == ""):
+		k.bad("tls-cert", "it and tls-key need each other")
+	case c.TLS.Mode == "off" && c.TLS.Names != "":
+		k.bad("tls-name", "it has no use without tls self")
+	}
 }
 
 func (c *Config) checkListen(k *checker) {
@@ -68,8 +92,8 @@ func (c *Config) checkListen(k *checker) {
 	switch {
 	case err != nil:
 		k.bad("listen", "%q is not host:port, such as 127.0.0.1:4566", c.Listen)
-	case !c.AllowRemote && !loopback(host):
-		k.bad("listen", "%s can be reached from other machines and nothing is authenticated; listen on 127.0.0.1, or say --allow-remote if the network is trusted", c.Listen)
+	case !c.AllowRemote && c.Auth != "keys" && !loopback(host):
+		k.bad("listen", "%s can be reached from other machines and nothing is authenticated; listen on 127.0.0.1, use --auth keys, or say --allow-remote if the network is trusted", c.Listen)
 	}
 }
 

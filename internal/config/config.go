@@ -33,9 +33,20 @@ type Config struct {
 	LogFormat   string // console or json
 	LogLevel    string
 	S3          S3
+	Auth        string // off, or keys: requests must be signed with a key of KeyFile
+	KeyFile     string
+	TLS         TLS
 	Concurrency int // execution environments of one function
 
 	FunctionTimeout time.Duration // of one invocation
+}
+
+// TLS is whether and how the port serves TLS beside plain connections.
+type TLS struct {
+	Mode  string // off, or self: certificates of a local authority in Data/tls
+	Cert  string // a certificate chain and its key, PEM, in place of Mode self
+	Key   string
+	Names string // further host names and IP addresses of Mode self, with commas between them
 }
 
 // S3 is where buckets are when they are not on this machine's disk.
@@ -58,13 +69,19 @@ const (
 func (c *Config) Bind(fs *pflag.FlagSet) {
 	fs.String("config", "", "config file (default "+FileName+" in the working directory, if there is one)")
 	fs.StringVar(&c.Listen, "listen", "127.0.0.1:4566", "address to serve, host:port; port 0 takes a free one")
-	fs.BoolVar(&c.AllowRemote, "allow-remote", false, "let --listen be an address that other machines reach: nothing is authenticated, whoever reaches it may read and write everything")
+	fs.BoolVar(&c.AllowRemote, "allow-remote", false, "let --listen be an address that other machines reach although --auth is off: whoever reaches it may read and write everything")
 	fs.StringVar(&c.Data, "data", "shardmill-data", "folder for all data; made if it is not there")
 	fs.StringVar(&c.Plugins, "plugins", "", "folder to pick functions up from (default DATA/plugins)")
 	fs.StringVar(&c.Region, "region", "us-east-1", "region of callers whose signature names none")
 	fs.StringVar(&c.Account, "account", "000000000000", "account of callers whose access key is not one, 12 digits")
 	fs.StringVar(&c.LogFormat, "log-format", "console", "console or json")
 	fs.StringVar(&c.LogLevel, "log-level", "info", "debug, info, warn or error")
+	fs.StringVar(&c.Auth, "auth", "off", "off, or keys: requests must be signed (SigV4) with a key of --key-file, which says their account")
+	fs.StringVar(&c.KeyFile, "key-file", "", "YAML file of access keys for --auth keys")
+	fs.StringVar(&c.TLS.Mode, "tls", "off", "off, or self: serve TLS on the same port, certified by a local authority that clients are told to trust")
+	fs.StringVar(&c.TLS.Cert, "tls-cert", "", "certificate chain, PEM; with --tls-key serves TLS on the same port")
+	fs.StringVar(&c.TLS.Key, "tls-key", "", "key of --tls-cert, PEM")
+	fs.StringVar(&c.TLS.Names, "tls-name", "", "host names and IP addresses that --tls self certifies beside localhost and this machine's name, with commas between them")
 	fs.IntVar(&c.Concurrency, "concurrency", 2, "execution environments of one function at most")
 	fs.DurationVar(&c.FunctionTimeout, "function-timeout", time.Minute, "time that one invocation of a function may take, at most 15m; then it is killed")
 	fs.StringVar(&c.S3.Endpoint, "s3-endpoint", "", "S3 server for buckets, such as http://127.0.0.1:9000 (default: folders in DATA/objects)")

@@ -47,7 +47,8 @@ func unfit(f *pflag.Flag, value string) string {
 func unknown(what, name string, known []string) error {
 	best, dist := "", 4
 	for _, n := range known {
-		if d := distance(strings.ToLower(name), strings.ToLower(n)); d < dist {
+		near := min(dist, len(strings.TrimPrefix(n, envPrefix))/2+1) // short names are all alike
+		if d := distance(strings.ToLower(name), strings.ToLower(n)); d < near {
 			best, dist = n, d
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/shardmill/shardmill/firehose"
+	"github.com/shardmill/shardmill/internal/keyfile"
 	"github.com/shardmill/shardmill/plugins"
 	"github.com/shardmill/shardmill/runtime"
 	"github.com/shardmill/shardmill/shards"
@@ -121,4 +122,14 @@ func (h *Host) deliveryEvents() firehose.Events {
 
 func (h *Host) requestFailed(requestID, operation string, err error) {
 	h.log.Error().Str("component", "api").Str("request_id", requestID).Str("operation", operation).Err(err).Msg("request failed")
+}
+
+func (h *Host) keyEvents() keyfile.Events {
+	log := h.log.With().Str("component", "auth").Str("path", h.cfg.KeyFile).Logger()
+	return keyfile.Events{
+		Reloaded: func(keys int) { log.Info().Int("keys", keys).Msg("key file read again") },
+		Failed: func(err error) {
+			log.Error().Err(err).Msg("the changed key file is wrong; the keys from before stay good")
+		},
+	}
 }

@@ -4,11 +4,13 @@ package host
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"runtime/debug"
+	"strings"
 	"sync"
 	"time"
 
@@ -21,8 +23,11 @@ import (
 	"github.com/shardmill/shardmill/internal/config"
 	"github.com/shardmill/shardmill/internal/errs"
 	"github.com/shardmill/shardmill/internal/httpd"
+	"github.com/shardmill/shardmill/internal/keyfile"
+	"github.com/shardmill/shardmill/internal/localca"
 	"github.com/shardmill/shardmill/internal/objects"
 	"github.com/shardmill/shardmill/internal/objects/s3api"
+	"github.com/shardmill/shardmill/internal/sigv4"
 	"github.com/shardmill/shardmill/plugins"
 	"github.com/shardmill/shardmill/runtime"
 	"github.com/shardmill/shardmill/runtime/lambda"
@@ -43,10 +48,13 @@ type Host struct {
 	Deliveries *firehose.DeliveryStreams
 	Functions  *plugins.Registry
 	Objects    objects.Store
+	Authority  *localca.CA // of --tls self; nil without
 
 	cfg    config.Config
 	log    zerolog.Logger
 	watch  Observer
+	keys   sigv4.Keys  // nil: requests are not verified
+	tls    *tls.Config // nil: no TLS
 	server *httpd.Server
 	store  *journal.Store
 	wasm   *wasm.Engine
@@ -86,7 +94,10 @@ func Open(ctx context.Context, cfg config.Config, log zerolog.Logger, watch Obse
 }
 
 func (h *Host) open(ctx context.Context) (err error) {
-	if h.server, err = httpd.Listen(ctx, h.cfg.Listen, h.currentRoutes); err != nil {
+	if err := h.openAccess(); err != nil {
+		return err
+	}
+	if h.server, err = httpd.Listen(ctx, h.cfg.Listen, h.tls, h.currentRoutes); err != nil {
 		return errs.Wrap(errs.Unavailable, err, "%s cannot be listened on: stop what uses the port, or choose another with --listen", h.cfg.Listen)
 	}
 	for i, open := range []func(context.Context) error{h.openStreams, h.openFunctions, h.openDeliveries} {
@@ -96,6 +107,35 @@ func (h *Host) open(ctx context.Context) (err error) {
 		h.check(parts[i], "ok")
 	}
 	return h.serve(ctx)
+}
+
+// openAccess reads the keys and certificates by which clients get in.
+func (h *Host) openAccess() (err error) {
+	if h.cfg.Auth == "keys" {
+		file, err := keyfile.Open(h.cfg.KeyFile, os.Environ(), h.keyEvents())
+		if err != nil {
+			return err
+		}
+		h.keys = file
+	}
+	switch c := h.cfg.TLS; {
+	case c.Mode == "self":
+		var names []string
+		if c.Names != "" {
+			names = strings.Split(c.Names, ",")
+		}
+		if h.Authority, err = localca.Open(filepath.Join(h.cfg.Data, "tls"), names); err != nil {
+			return err
+		}
+		h.tls = h.Authority.Config()
+	case c.Cert != "":
+		pair, err := tls.LoadX509KeyPair(c.Cert, c.Key)
+		if err != nil {
+			return errs.Wrap(errs.Invalid, err, "tls-cert %s and tls-key %s cannot be used", c.Cert, c.Key)
+		}
+		h.tls = &tls.Config{MinVersion: tls.VersionTLS12, NextProtos: []string{"h2", "http/1.1"}, Certificates: []tls.Certificate{pair}}
+	}
+	return nil
 }
 
 func (h *Host) dir(name string) (string, error) {
@@ -175,10 +215,14 @@ func (h *Host) serve(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	mux := awsapi.NewMux(awsapi.Options{Account: h.cfg.Account, Region: h.cfg.Region, Failed: h.requestFailed}, kinesis, firehoseapi.New(h.Deliveries))
+	mux := awsapi.NewMux(awsapi.Options{Account: h.cfg.Account, Region: h.cfg.Region, Keys: h.keys, Failed: h.requestFailed}, kinesis, firehoseapi.New(h.Deliveries))
+	buckets := s3api.New(h.Objects, h.cfg.Region)
+	if h.keys != nil {
+		buckets = s3api.Verified(buckets, h.keys)
+	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.routes.API, h.routes.S3 = mux, s3api.New(h.Objects, h.cfg.Region)
+	h.routes.API, h.routes.S3 = mux, buckets
 	h.status = "ready"
 	return nil
 }

@@ -1,5 +1,5 @@
-// Package httpd is the front door: one port for HTTP/1.1 and for HTTP/2 without TLS (prior
-// knowledge, which the JavaScript SDK sends), and the router behind it.
+// Package httpd is the front door: one port for HTTP/1.1, for HTTP/2 without TLS (prior knowledge,
+// which the JavaScript SDK sends) and for TLS with both, and the router behind it.
 //
 // A request goes, by the first rule that fits,
 //
@@ -11,6 +11,7 @@ package httpd
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"net"
@@ -38,21 +39,28 @@ type Routes struct {
 type Server struct {
 	http     *http.Server
 	listener net.Listener
-	done     chan error
+	done     chan struct{} // closed when serving has ended
+	ended    error         // why
 }
 
-// Listen takes the address and starts to serve. The routes may be called at once.
-func Listen(ctx context.Context, addr string, routes func() Routes) (*Server, error) {
+// Listen takes the address and starts to serve: plain connections, and with a config TLS as well,
+// told apart by their first byte. The routes may be called at once.
+func Listen(ctx context.Context, addr string, config *tls.Config, routes func() Routes) (*Server, error) {
 	l, err := new(net.ListenConfig).Listen(ctx, "tcp", addr)
 	if err != nil {
 		return nil, err
 	}
+	if config != nil {
+		l = sniff(l, config)
+	}
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
+	protocols.SetHTTP2(true)
 	protocols.SetUnencryptedHTTP2(true)
-	s := &Server{listener: l, done: make(chan error, 1), http: &http.Server{
+	s := &Server{listener: l, done: make(chan struct{}), http: &http.Server{
 		Handler:           http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { route(routes(), w, r) }),
 		Protocols:         protocols,
+		TLSConfig:         config,
 		ReadHeaderTimeout: 10 * time.Second,
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    64 << 10,
@@ -65,21 +73,25 @@ func Listen(ctx context.Context, addr string, routes func() Routes) (*Server, er
 			WriteByteTimeout:              30 * time.Second,
 		},
 	}}
-	go func() { s.done <- s.http.Serve(l) }()
+	go func() {
+		s.ended = s.http.Serve(l)
+		close(s.done)
+	}()
 	return s, nil
 }
 
 // Addr is the address that the server listens on.
 func (s *Server) Addr() string { return s.listener.Addr().String() }
 
-// Close refuses new requests and waits for those under way until ctx ends.
+// Close refuses new requests and waits for those under way until ctx ends. It may be called again.
 func (s *Server) Close(ctx context.Context) error {
 	err := s.http.Shutdown(ctx)
 	if err != nil {
 		err = errors.Join(err, s.http.Close())
 	}
-	if served := <-s.done; !errors.Is(served, http.ErrServerClosed) {
-		err = errors.Join(err, served)
+	<-s.done
+	if !errors.Is(s.ended, http.ErrServerClosed) {
+		err = errors.Join(err, s.ended)
 	}
 	return err
 }

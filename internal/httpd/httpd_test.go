@@ -2,7 +2,6 @@ package httpd
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -21,12 +20,14 @@ func teller(name string) http.Handler {
 }
 
 func ready() Routes {
-	return Routes{API: teller("api"), S3: teller("s3"), Health: func() Health { return Health{Status: "ready", Checks: map[string]string{"streams": "ok"}, Version: "v1"} }}
+	return Routes{API: teller("api"), S3: teller("s3"), Health: func() Health {
+		return Health{Status: "ready", Checks: map[string]string{"streams": "ok"}, Version: "v1"}
+	}}
 }
 
 func listen(t *testing.T, routes func() Routes) *Server {
 	t.Helper()
-	s, err := Listen(t.Context(), "127.0.0.1:0", routes)
+	s, err := Listen(t.Context(), "127.0.0.1:0", nil, routes)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -253,20 +254,8 @@ func TestCloseGivesUp(t *testing.T) {
 
 func TestListenRefusesATakenAddress(t *testing.T) {
 	s := listen(t, ready)
-	if second, err := Listen(t.Context(), s.Addr(), ready); err == nil {
+	if second, err := Listen(t.Context(), s.Addr(), nil, ready); err == nil {
 		second.Close(t.Context())
 		t.Error("two servers listen on " + s.Addr())
-	}
-}
-
-// TestTLSIsNotSpokenHere: a client that tries gets an error at once, and the port lives on.
-func TestTLSIsNotSpokenHere(t *testing.T) {
-	s := listen(t, ready)
-	if conn, err := tls.Dial("tcp", s.Addr(), &tls.Config{InsecureSkipVerify: true}); err == nil {
-		conn.Close()
-		t.Error("the port speaks TLS")
-	}
-	if status, _, _ := send(t, client(t, false), s, request{"POST", "/", nil}); status != 200 {
-		t.Errorf("after a TLS client: %d", status)
 	}
 }

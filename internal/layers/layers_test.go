@@ -24,11 +24,15 @@ var floors = map[string][]string{
 	"internal/layers":              {},
 	"internal/crashfs":             {},
 	"internal/awsapi/jsonscan":     {},
-	"internal/awsapi":              {"internal/errs", "internal/sigv4", "internal/awsapi/jsonscan"},
+	"internal/awsapi/cbor":         {"internal/awsapi/jsonscan"},
+	"internal/awsapi/eventstream":  {"internal/errs", "internal/awsapi/jsonscan"},
+	"internal/awsapi":              {"internal/errs", "internal/sigv4", "internal/awsapi/jsonscan", "internal/awsapi/cbor"},
 	"internal/objects":             {"internal/errs", "internal/sigv4"},
 	"internal/objects/objectstest": {"internal/errs", "internal/objects"},
 	"internal/objects/s3api":       {"internal/errs", "internal/sigv4", "internal/objects"},
 	"internal/config":              {"internal/errs"},
+	"internal/localca":             {"internal/errs"},
+	"internal/keyfile":             {"internal/errs", "internal/sigv4"},
 
 	// 1: two ground rooms that do not know each other
 	"shards":  {"internal/errs"},

@@ -21,7 +21,11 @@ func ParseScope(authorization string) (Scope, bool) {
 			return Scope{}, false
 		}
 	}
-	parts := strings.Split(credential, "/")
+	return scopeOf(strings.Split(credential, "/"))
+}
+
+// scopeOf reads the parts of a credential.
+func scopeOf(parts []string) (Scope, bool) {
 	if len(parts) != 5 || parts[4] != terminator || !isDay(parts[1]) {
 		return Scope{}, false
 	}

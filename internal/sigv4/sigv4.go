@@ -4,9 +4,10 @@
 // A signature is an HMAC over a canonical text of the request: method, path, query, the signed
 // headers and the SHA-256 of the body. Its key is derived from the secret for one day, one region
 // and one service; these three and the access key are the signature's scope, which travels in
-// clear. Sign writes the header form. ParseScope reads the scope of either form, header or
-// presigned query, without checking anything: routers use it to tell services apart, and a server
-// without authentication to learn the region and account that a client means.
+// clear. Sign writes the header form. A Verifier checks both forms, header and presigned query, and
+// tells whose request it is. ParseScope reads the scope of either form without checking anything:
+// routers use it to tell services apart, and a server without authentication to learn the region
+// and account that a client means.
 package sigv4
 
 import (
@@ -17,6 +18,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode"
 )
 
 const (
@@ -59,12 +61,18 @@ func Sign(req *http.Request, payloadHash string, c Credentials, region, service 
 	day := stamp[:8]
 	scope := strings.Join([]string{day, region, service, terminator}, "/")
 	text := strings.Join([]string{algorithm, stamp, scope, hex.EncodeToString(sum[:])}, "\n")
-	key := mac([]byte("AWS4"+c.SecretKey), day)
+	key := signingKey(c.SecretKey, day, region, service)
+	req.Header.Set("Authorization", algorithm+" Credential="+c.AccessKey+"/"+scope+
+		", SignedHeaders="+names+", Signature="+hex.EncodeToString(mac(key, text)))
+}
+
+// signingKey is what signs for one day, region and service.
+func signingKey(secret, day, region, service string) []byte {
+	key := mac([]byte("AWS4"+secret), day)
 	for _, part := range []string{region, service, terminator} {
 		key = mac(key, part)
 	}
-	req.Header.Set("Authorization", algorithm+" Credential="+c.AccessKey+"/"+scope+
-		", SignedHeaders="+names+", Signature="+hex.EncodeToString(mac(key, text)))
+	return key
 }
 
 func mac(key []byte, text string) []byte {
@@ -91,11 +99,7 @@ func canonicalHeaders(req *http.Request) (lines, names string) {
 		if slices.Contains(unsigned, name) {
 			continue
 		}
-		trimmed := make([]string, len(vs))
-		for i, v := range vs {
-			trimmed[i] = strings.Join(strings.Fields(v), " ")
-		}
-		values[name] = strings.Join(trimmed, ",")
+		values[name] = canonicalValue(vs)
 	}
 	sorted := make([]string, 0, len(values))
 	for name := range values {
@@ -109,6 +113,19 @@ func canonicalHeaders(req *http.Request) (lines, names string) {
 	return b.String(), strings.Join(sorted, ";")
 }
 
+// canonicalValue is the value of a header that was given once or more: white space trimmed, and
+// runs of it made one space.
+func canonicalValue(values []string) string {
+	if len(values) == 1 && !strings.ContainsFunc(values[0], unicode.IsSpace) {
+		return values[0]
+	}
+	trimmed := make([]string, len(values))
+	for i, v := range values {
+		trimmed[i] = strings.Join(strings.Fields(v), " ")
+	}
+	return strings.Join(trimmed, ",")
+}
+
 func canonicalPath(req *http.Request, service string) string {
 	switch {
 	case req.URL.Path == "":
@@ -116,7 +133,28 @@ func canonicalPath(req *http.Request, service string) string {
 	case service == "s3":
 		return EscapePath(req.URL.Path)
 	}
-	return escape(req.URL.EscapedPath(), true)
+	return escape(normalPath(req.URL.EscapedPath()), true)
+}
+
+// normalPath removes empty and dot segments, as RFC 3986 does. A final slash stays.
+func normalPath(path string) string {
+	if !strings.Contains(path, "//") && !strings.Contains(path, "/.") {
+		return path
+	}
+	var out []string
+	for segment := range strings.SplitSeq(path, "/") {
+		switch segment {
+		case "", ".":
+		case "..":
+			out = out[:max(len(out)-1, 0)]
+		default:
+			out = append(out, segment)
+		}
+	}
+	if len(out) > 0 && strings.HasSuffix(path, "/") {
+		out = append(out, "")
+	}
+	return "/" + strings.Join(out, "/")
 }
 
 // EscapePath is S3's canonical escaping of a path: every byte but letters, digits and "-_.~/"

@@ -115,14 +115,14 @@ func (s *Store) enqueue(ctx context.Context, runs []shards.Run, results []shards
 	}
 	defer c.mu.Unlock()
 	if c.stop {
-		return nil, errs.New(errs.Unavailable, "the journal is closing")
+		return nil, s.closing()
 	}
 	if err := s.Fault(); err != nil {
 		return nil, err
 	}
 	logs := make([]*shardIndex, len(runs))
 	if !s.lookUp(runs, results, logs) {
-		return nil, nil // every run is refused
+		return nil, nil
 	}
 	g := c.groupFor(s, size)
 	before := len(g.buf)
@@ -136,7 +136,8 @@ func (s *Store) enqueue(ctx context.Context, runs []shards.Run, results []shards
 	return g, nil
 }
 
-// lookUp finds the shards of runs, refuses those that do not exist, and reports whether any is left.
+// lookUp finds the shards of runs, refuses those that do not exist, and reports whether anything is
+// left to write.
 func (s *Store) lookUp(runs []shards.Run, results []shards.Result, logs []*shardIndex) (any bool) {
 	s.index.mu.RLock()
 	defer s.index.mu.RUnlock()
@@ -144,7 +145,7 @@ func (s *Store) lookUp(runs []shards.Run, results []shards.Result, logs []*shard
 		if logs[i] = s.index.shards[runs[i].Shard]; logs[i] == nil {
 			results[i].Err = errs.New(errs.NotFound, "shard log %d does not exist", runs[i].Shard)
 		}
-		any = any || results[i].Err == nil
+		any = any || results[i].Err == nil && len(runs[i].Entries) > 0
 	}
 	return any
 }
@@ -237,12 +238,10 @@ func (s *Store) stopCommits() error {
 	return s.writeMark()
 }
 
-// writeMark proves that everything before it was synced. It is the only group without records.
+// writeMark proves that everything before it was synced. It is the only group without records, and
+// may make its segment a little larger than others.
 func (s *Store) writeMark() error {
 	c := &s.commit
-	if c.number != c.current.number || c.off+frameHeader > s.opts.SegmentSize {
-		return nil // the next segment proves as much
-	}
 	sd := c.current.seed
 	f := frame{bodyCRC: sd, group: c.seq + 1, flags: flagEnd | flagMark}
 	b := make([]byte, frameHeader)
@@ -261,11 +260,9 @@ func (s *Store) writeLoop() {
 		if g == nil {
 			return
 		}
-		err := s.Fault()
-		if err == nil {
-			err = s.writeGroup(g)
-		}
-		if err != nil {
+		if e := s.fault.Load(); e != nil {
+			g.err = e // nothing of it was written
+		} else if err := s.writeGroup(g); err != nil {
 			s.fence(err)
 			g.err = errs.Wrap(errs.Unknown, err, "the records may have been stored or not")
 		}

@@ -60,7 +60,7 @@ func (c *chain) life(mem *vfs.MemFS, kill bool) (after *vfs.MemFS, err error) {
 	fs := &crashfs.FS{FS: mem, Folder: "data/log", Lie: c.lie}
 	var mu sync.Mutex // orders acknowledgements against the crash
 	left, crashed := 1+c.rng.IntN(60), false
-	cut := vfs.CrashCloneCfg{UnsyncedDataPercent: []int{0, 30, 70, 100}[c.rng.IntN(4)], RNG: c.rng}
+	cut := vfs.CrashCloneCfg{UnsyncedDataPercent: []int{0, 30, 70, 100}[c.rng.IntN(4)], RNG: rand.New(rand.NewPCG(c.rng.Uint64(), 1))}
 	crash := func() {
 		mu.Lock()
 		defer mu.Unlock()
@@ -206,9 +206,9 @@ func (c *chain) check(s *Store) error {
 
 func chains(t *testing.T) int {
 	if testing.Short() {
-		return 30
+		return 15
 	}
-	return 100
+	return 60
 }
 
 func TestNothingAcknowledgedIsLostInCrashes(t *testing.T) {

@@ -48,10 +48,15 @@ func encodeSegmentHeader(storeID [16]byte, number uint64, createdMs int64) []byt
 	return b
 }
 
-func validSegmentHeader(b []byte, storeID [16]byte, number uint64) bool {
-	return len(b) >= segmentHeader && string(b[:8]) == segmentMagic &&
-		binary.LittleEndian.Uint64(b[8:]) == number && string(b[16:32]) == string(storeID[:]) &&
-		binary.LittleEndian.Uint32(b[60:]) == crc32.Checksum(b[:60], castagnoli)
+// decodeSegmentHeader tells which segment of which store b begins with. A recycled body may still
+// name the number that it had before.
+func decodeSegmentHeader(b []byte) (storeID [16]byte, number uint64, ok bool) {
+	if len(b) < segmentHeader || string(b[:8]) != segmentMagic ||
+		binary.LittleEndian.Uint32(b[60:]) != crc32.Checksum(b[:60], castagnoli) {
+		return storeID, 0, false
+	}
+	copy(storeID[:], b[16:32])
+	return storeID, binary.LittleEndian.Uint64(b[8:]), true
 }
 
 // frame is a frame's header: a run of records of one shard.

@@ -16,7 +16,8 @@ import (
 type index struct {
 	mu       sync.RWMutex
 	shards   map[shards.ShardID]*shardIndex
-	segments map[uint64]*segment // open ones
+	segments map[uint64]*segment // open ones; nil when the store is closed
+	reading  sync.WaitGroup      // readers inside a segment; added to under mu
 }
 
 // shardIndex is one shard's frames, oldest first.
@@ -26,7 +27,7 @@ type shardIndex struct {
 	horizon shards.Pos // everything at or before it is gone
 	last    shards.Pos // newest readable position
 	deleted bool
-	dirty   bool // horizon moved since the floors were stored
+	kept    floor // as metadata have it
 
 	next    shards.Pos // next position to assign; owned by commitState.mu
 	waiters map[chan<- struct{}]int

@@ -29,6 +29,12 @@
 //   - a damaged frame with a valid frame of a later group behind it is no torn tail: that later
 //     group was only written after the damaged one was synced. Open refuses and names the place.
 //
+// Open gives up the segments of shards that metadata does not know, so it must know whether it can
+// trust the metadata, and refuses when it can not: when they are missing, when they, FORMAT and the
+// segments do not name the same store, when a segment has records of a shard id higher than any
+// that was created, and when records are missing that the floors tell of. Floors are stored before
+// segments are given up, and at an orderly close, from which on every record lost is missed.
+//
 // What Open finds after the kill of a process may lie in the page cache only; it syncs segments
 // and directories before it believes them, because readers will see these records.
 //
@@ -105,7 +111,7 @@ type Store struct {
 	fault  atomic.Pointer[errs.Error]
 	diskOK atomic.Int64 // bytes that may be written before the disk is asked for its free space again
 
-	maintain sync.Mutex // one reclaim at a time
+	maintain sync.Mutex // floors are changed, and segments given up, by one at a time
 	closed   atomic.Bool
 }
 
@@ -133,7 +139,7 @@ func Open(dir string, o Options) (s *Store, err error) {
 	if err := s.readFormat(); err != nil {
 		return s, err
 	}
-	if s.meta, err = openMeta(s.fs, s.fs.PathJoin(dir, "meta")); err != nil {
+	if err := s.openMeta(); err != nil {
 		return s, err
 	}
 	if err := s.recover(); err != nil {
@@ -145,19 +151,42 @@ func Open(dir string, o Options) (s *Store, err error) {
 
 // openDirs makes and locks the folders and makes their names durable.
 func (s *Store) openDirs() (err error) {
+	names := s.missingNames()
+	_, fresh := s.fs.Stat(s.dir)
 	if err := s.fs.MkdirAll(s.logDir, 0o700); err != nil {
 		return errs.Wrap(errs.Unavailable, err, "the data folder %s cannot be made", s.dir)
 	}
 	if s.lock, err = s.fs.Lock(s.fs.PathJoin(s.dir, "LOCK")); err != nil {
 		return errs.Wrap(errs.InUse, err, "the data folder %s is in use by another shardmill: stop it, or choose another folder with --data", s.dir)
 	}
-	for _, d := range []string{s.fs.PathDir(s.dir), s.dir, s.logDir} {
+	for _, d := range names {
+		if err := s.syncDir(d); err != nil && (fresh != nil || !errors.Is(err, os.ErrPermission)) {
+			return err // a folder made for us may stand in one that we may not open
+		}
+	}
+	for _, d := range []string{s.dir, s.logDir} {
 		if err := s.syncDir(d); err != nil {
 			return err
 		}
 	}
 	s.logHandle, err = s.fs.OpenDir(s.logDir)
 	return err
+}
+
+// missingNames returns the folders above the data folder that hold a name which is still to be
+// made: its parent always, further ones as far as they do not exist themselves.
+func (s *Store) missingNames() (parents []string) {
+	for d := s.dir; ; {
+		parent := s.fs.PathDir(d)
+		if parent == d {
+			return parents
+		}
+		parents = append(parents, parent)
+		if _, err := s.fs.Stat(parent); err == nil {
+			return parents
+		}
+		d = parent
+	}
 }
 
 func (s *Store) syncDir(dir string) error {
@@ -191,8 +220,11 @@ func (s *Store) readFormat() error {
 		return err
 	}
 	id, err := uuid.Parse(format.StoreID)
+	if err != nil {
+		return errs.Wrap(errs.Invalid, err, "%s is damaged: its storeId is none", name)
+	}
 	s.storeID = id
-	return err
+	return nil
 }
 
 func (s *Store) writeFormat(name string) error {
@@ -219,6 +251,19 @@ func (s *Store) writeFormat(name string) error {
 	return s.syncDir(s.dir)
 }
 
+// openMeta opens the metadata. Without them, or with those of another store, the segments would
+// look like the segments of shards that were deleted, so they must be there if there are segments.
+func (s *Store) openMeta() (err error) {
+	names, err := s.fs.List(s.logDir)
+	if err != nil {
+		return err
+	}
+	s.meta, err = openMeta(s.fs, s.fs.PathJoin(s.dir, "meta"), s.storeID, len(names) > 0, func(err error) {
+		s.stopTaking(errs.Wrap(errs.Unavailable, err, "the metadata in %s are damaged: restore the folder from a copy", s.dir))
+	})
+	return err
+}
+
 // Log, Keeper and Meta are the store's three faces.
 func (s *Store) Log() shards.Log       { return s }
 func (s *Store) Keeper() shards.Keeper { return s }
@@ -235,27 +280,47 @@ func (s *Store) Fault() error {
 // fence stops the store for good after a write that failed.
 func (s *Store) fence(err error) *errs.Error {
 	e := errs.Wrap(errs.Unavailable, err, "the journal in %s stopped taking records after a failed write: free or replace the disk, then restart", s.dir)
-	if s.fault.CompareAndSwap(nil, e) && s.opts.Events.Fenced != nil {
-		s.opts.Events.Fenced(err)
-	}
+	s.stopTaking(e)
 	return e
 }
 
-// Close writes what is queued, marks the journal as cleanly closed and gives everything back.
+// stopTaking refuses all appends from now on. The first reason stays.
+func (s *Store) stopTaking(why *errs.Error) {
+	if s.fault.CompareAndSwap(nil, why) && s.opts.Events.Fenced != nil {
+		s.opts.Events.Fenced(why.Err)
+	}
+}
+
+// Close writes what is queued, marks the journal as cleanly closed and gives everything back. What
+// is called during Close or after it is refused as Unavailable, or served from memory.
 func (s *Store) Close() error {
 	if s.closed.Swap(true) {
 		return nil
 	}
 	err := s.stopCommits()
+	if err == nil && s.Fault() == nil {
+		err = s.keepFloors() // the next Open misses what it does not find
+	}
 	return errors.Join(err, s.release())
 }
 
+// closing is the answer of a store that is closed or about to be.
+func (s *Store) closing() error {
+	return errs.New(errs.Unavailable, "the journal in %s is closing", s.dir)
+}
+
 func (s *Store) release() error {
+	s.maintain.Lock()
+	defer s.maintain.Unlock()
+	s.index.mu.Lock()
+	segments := s.index.segments
+	s.index.segments = nil
+	s.index.mu.Unlock()
+	s.index.reading.Wait()
 	var all []error
-	for _, seg := range s.index.segments {
+	for _, seg := range segments {
 		all = append(all, seg.file.Close())
 	}
-	s.index.segments = nil
 	if s.meta != nil {
 		all = append(all, s.meta.Close())
 	}

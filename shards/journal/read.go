@@ -80,6 +80,9 @@ func (s *Store) frameBody(id shards.ShardID, r *ref) ([]byte, error) {
 		return b[frameHeader:], nil
 	}
 	seg := s.pin(uint64(r.segment))
+	if seg == nil && s.closed.Load() {
+		return nil, s.closing()
+	}
 	if seg == nil {
 		return nil, errRecycled
 	}
@@ -106,6 +109,7 @@ func (s *Store) pin(number uint64) *segment {
 	seg := s.index.segments[number]
 	if seg != nil {
 		seg.users++
+		s.index.reading.Add(1)
 	}
 	return seg
 }
@@ -114,6 +118,7 @@ func (s *Store) unpin(seg *segment) {
 	s.index.mu.Lock()
 	seg.users--
 	s.index.mu.Unlock()
+	s.index.reading.Done()
 }
 
 // Seek implements shards.Log. All records of a frame arrived together, so frames are enough.

@@ -2,6 +2,7 @@ package journal
 
 import (
 	"bytes"
+	"context"
 	"encoding/binary"
 	"hash/crc32"
 	"io"
@@ -21,10 +22,14 @@ func (s *Store) recover() error {
 	s.index.segments = make(map[uint64]*segment)
 	floors, err := s.meta.floors()
 	if err != nil {
-		return err
+		return errs.Wrap(errs.Unavailable, err, "the metadata in %s cannot be read", s.fs.PathJoin(s.dir, "meta"))
 	}
 	for id, f := range floors {
-		s.index.shards[id] = &shardIndex{horizon: f.Trimmed, last: max(f.Next, 1) - 1, next: max(f.Next, 1)}
+		s.index.shards[id] = &shardIndex{horizon: f.Trimmed, last: max(f.Next, 1) - 1, kept: f}
+	}
+	highest, err := s.meta.highest()
+	if err != nil {
+		return err
 	}
 	numbers, err := s.listSegments()
 	if err != nil {
@@ -33,20 +38,23 @@ func (s *Store) recover() error {
 	var records int64
 	var buf []byte
 	for _, number := range numbers {
-		n, err := s.recoverSegment(number, &buf)
+		n, err := s.recoverSegment(number, highest, &buf)
 		if err != nil {
 			return err
 		}
 		records += n
 	}
-	for _, sh := range s.index.shards {
+	for id, sh := range s.index.shards {
+		if end := sh.end(); end < sh.last { // floors only tell of records that were synced
+			return errs.New(errs.Invalid, "the records %d to %d of shard log %d are missing in %s: a segment was removed, replaced or cut short; restore the folder from a copy", end+1, sh.last, id, s.logDir)
+		}
 		sh.next = sh.last + 1
 	}
 	s.commit.off = segmentHeader
 	if f := s.opts.Events.Recovered; f != nil && len(numbers) > 0 {
 		f(len(numbers), records, time.Since(start))
 	}
-	return nil
+	return s.reclaim(context.Background()) // only now: a store that is refused keeps what it has
 }
 
 // listSegments returns the numbers of the segments in order, takes the recycled bodies into the
@@ -87,8 +95,8 @@ func (s *Store) listSegments() (numbers []uint64, err error) {
 	return numbers, nil
 }
 
-// recoverSegment reads one segment into the index. A segment that holds nothing is recycled.
-func (s *Store) recoverSegment(number uint64, buf *[]byte) (records int64, err error) {
+// recoverSegment reads one segment into the index.
+func (s *Store) recoverSegment(number uint64, highest shards.ShardID, buf *[]byte) (records int64, err error) {
 	path := s.fs.PathJoin(s.logDir, segmentName(number, segmentSuffix))
 	file, err := s.fs.OpenReadWrite(path, vfs.WriteCategoryUnspecified)
 	if err != nil {
@@ -104,10 +112,16 @@ func (s *Store) recoverSegment(number uint64, buf *[]byte) (records int64, err e
 		return 0, err
 	}
 	scan := scanSegment(*buf, s.storeID, number)
+	if scan.foreign {
+		return 0, errs.New(errs.Invalid, "%s belongs to another store than %s: two data folders were mixed up", path, s.dir)
+	}
 	if scan.damage != "" {
-		return 0, errs.New(errs.Invalid, "%s is damaged at offset %d: %s. Records that were acknowledged are lost with it; restore the folder from a copy, or move the segment away to go on without its records", path, scan.end, scan.damage)
+		return 0, errs.New(errs.Invalid, "%s is damaged at offset %d: %s. Records that were acknowledged are lost with it; restore the folder from a copy", path, scan.end, scan.damage)
 	}
 	for _, f := range scan.frames {
+		if f.shard > highest {
+			return 0, errs.New(errs.Invalid, "%s has records of shard log %d, which the metadata in %s do not know: they are damaged or too old; restore the folder from a copy", path, f.shard, s.fs.PathJoin(s.dir, "meta"))
+		}
 		n, err := s.recoverFrame(seg, f, path)
 		if err != nil {
 			return 0, err
@@ -116,13 +130,6 @@ func (s *Store) recoverSegment(number uint64, buf *[]byte) (records int64, err e
 	}
 	if scan.torn && s.opts.Events.TornTail != nil {
 		s.opts.Events.TornTail(path, scan.end)
-	}
-	if seg.live == 0 {
-		delete(s.index.segments, number)
-		if err := file.Close(); err != nil {
-			return 0, err
-		}
-		return records, s.recycle(number)
 	}
 	return records, nil
 }
@@ -139,10 +146,7 @@ func (s *Store) recoverFrame(seg *segment, f scannedFrame, path string) (records
 	if r.last() <= sh.horizon {
 		return 0, nil
 	}
-	want := sh.horizon + 1
-	if n := len(sh.refs); n > 0 {
-		want = sh.refs[n-1].last() + 1
-	}
+	want := sh.end() + 1
 	if r.first > want || len(sh.refs) > 0 && r.first != want {
 		return 0, errs.New(errs.Invalid, "%s continues shard log %d at position %d, but the records from %d on are missing: a segment was removed or replaced", path, f.shard, r.first, want)
 	}
@@ -150,6 +154,14 @@ func (s *Store) recoverFrame(seg *segment, f scannedFrame, path string) (records
 	sh.last = max(sh.last, r.last())
 	seg.live++
 	return int64(f.count), nil
+}
+
+// end is the last position up to which a shard's records were found without a gap.
+func (sh *shardIndex) end() shards.Pos {
+	if n := len(sh.refs); n > 0 {
+		return sh.refs[n-1].last()
+	}
+	return sh.horizon
 }
 
 func readAll(file vfs.File, buf *[]byte) error {
@@ -170,10 +182,11 @@ func readAll(file vfs.File, buf *[]byte) error {
 
 // scanned is what a segment's bytes say.
 type scanned struct {
-	frames []scannedFrame
-	end    int64  // where the frames end
-	torn   bool   // the last group is not whole
-	damage string // why the segment cannot be trusted; "" if it can
+	frames  []scannedFrame
+	end     int64  // where the frames end
+	torn    bool   // the last group is not whole
+	foreign bool   // it is a sound segment of another store
+	damage  string // why the segment cannot be trusted; "" if it can
 }
 
 type scannedFrame struct {
@@ -185,7 +198,8 @@ type scannedFrame struct {
 // is the torn tail of a group that was never acknowledged or damage to one that was.
 func scanSegment(b []byte, storeID [16]byte, number uint64) (out scanned) {
 	sd := seed(storeID, number)
-	if !validSegmentHeader(b, storeID, number) {
+	if id, n, ok := decodeSegmentHeader(b); !ok || id != storeID || n != number {
+		out.foreign = ok && id != storeID
 		if laterGroup(b, sd, 0) {
 			out.damage = "its header fails the checksum although groups were committed behind it"
 		}

@@ -12,14 +12,19 @@ import (
 const keepFree = 2
 
 // Create implements shards.Keeper. The list of live shards is in metadata: a shard needs no file.
-func (s *Store) Create(ctx context.Context, ids []shards.ShardID) error {
+func (s *Store) Create(_ context.Context, ids []shards.ShardID) error {
+	s.maintain.Lock()
+	defer s.maintain.Unlock()
 	var fresh []shards.ShardID
 	for _, id := range ids {
 		if _, err := s.shard(id); err != nil {
 			fresh = append(fresh, id)
 		}
 	}
-	if err := s.meta.putFloors(ctx, fresh, func(shards.ShardID) floor { return floor{} }); err != nil {
+	if len(fresh) == 0 {
+		return nil
+	}
+	if err := s.meta.create(fresh); err != nil {
 		return err
 	}
 	s.index.mu.Lock()
@@ -34,6 +39,17 @@ func (s *Store) Create(ctx context.Context, ids []shards.ShardID) error {
 
 // Delete implements shards.Keeper.
 func (s *Store) Delete(ctx context.Context, ids []shards.ShardID) error {
+	if err := s.forget(ctx, ids); err != nil {
+		return err
+	}
+	return s.reclaim(ctx)
+}
+
+// forget takes shards out of the metadata, then out of the index. No floors may be stored in
+// between: they would bring back a shard whose segments are about to go.
+func (s *Store) forget(ctx context.Context, ids []shards.ShardID) error {
+	s.maintain.Lock()
+	defer s.maintain.Unlock()
 	if err := s.meta.deleteFloors(ctx, ids); err != nil {
 		return err
 	}
@@ -51,7 +67,7 @@ func (s *Store) Delete(ctx context.Context, ids []shards.ShardID) error {
 			s.dropFrames(gone)
 		}
 	}
-	return s.reclaim(ctx)
+	return nil
 }
 
 // Trim implements shards.Keeper. The new horizon holds at once; it is stored when a segment is
@@ -63,12 +79,9 @@ func (s *Store) Trim(ctx context.Context, id shards.ShardID, through shards.Pos)
 	}
 	sh.mu.Lock()
 	through = min(through, sh.last)
-	if through <= sh.horizon {
-		sh.mu.Unlock()
-		return nil
-	}
+	through = max(through, sh.horizon) // even then: an earlier reclaim may have failed, or met a reader
 	gone := sh.dropThrough(through)
-	sh.horizon, sh.dirty = through, true
+	sh.horizon = through
 	sh.mu.Unlock()
 	s.dropFrames(gone)
 	return s.reclaim(ctx)
@@ -104,6 +117,9 @@ func (s *Store) dropFrames(gone map[uint32]int) {
 func (s *Store) reclaim(ctx context.Context) error {
 	s.maintain.Lock()
 	defer s.maintain.Unlock()
+	if s.closed.Load() {
+		return s.closing()
+	}
 	dead := s.deadSegments()
 	if len(dead) == 0 {
 		return nil
@@ -136,30 +152,39 @@ func (s *Store) deadSegments() (dead []*segment) {
 	return dead
 }
 
+// keepFloors stores the floors for a close.
+func (s *Store) keepFloors() error {
+	s.maintain.Lock()
+	defer s.maintain.Unlock()
+	return s.storeFloors(context.Background())
+}
+
+// storeFloors makes durable what has changed of the shards' floors. s.maintain is held.
 func (s *Store) storeFloors(ctx context.Context) error {
 	var ids []shards.ShardID
 	floors := make(map[shards.ShardID]floor)
 	s.index.mu.RLock()
 	for id, sh := range s.index.shards {
-		sh.mu.Lock()
-		if sh.dirty {
-			sh.dirty = false
+		sh.mu.RLock()
+		if f := (floor{Trimmed: sh.horizon, Next: sh.last + 1}); f != sh.kept {
 			ids = append(ids, id)
-			floors[id] = floor{Trimmed: sh.horizon, Next: sh.last + 1}
+			floors[id] = f
 		}
-		sh.mu.Unlock()
+		sh.mu.RUnlock()
 	}
 	s.index.mu.RUnlock()
-	err := s.meta.putFloors(ctx, ids, func(id shards.ShardID) floor { return floors[id] })
-	if err != nil {
-		for _, id := range ids {
-			if sh, gone := s.shard(id); gone == nil {
-				sh.mu.Lock()
-				sh.dirty = true
-				sh.mu.Unlock()
-			}
-		}
+	if len(ids) == 0 {
+		return nil
+	}
+	if err := s.meta.putFloors(ctx, ids, func(id shards.ShardID) floor { return floors[id] }); err != nil {
 		return errs.Wrap(errs.Unavailable, err, "the trim horizons could not be stored")
+	}
+	for _, id := range ids {
+		if sh, err := s.shard(id); err == nil {
+			sh.mu.Lock()
+			sh.kept = floors[id]
+			sh.mu.Unlock()
+		}
 	}
 	return nil
 }

@@ -40,6 +40,7 @@ func New(ctx context.Context, streams *shards.Streams, meta shards.Meta) (*awsap
 	a.service = &awsapi.Service{
 		Name:   "kinesis",
 		Target: "Kinesis_20131202",
+		CBOR:   true,
 		Errors: map[errs.Kind]string{
 			errs.Invalid:   "InvalidArgumentException",
 			errs.NotFound:  "ResourceNotFoundException",
@@ -60,6 +61,20 @@ func New(ctx context.Context, streams *shards.Streams, meta shards.Meta) (*awsap
 			awsapi.Raw("PutRecords", a.putRecords),
 			awsapi.Handle("GetShardIterator", a.getShardIterator),
 			awsapi.Raw("GetRecords", a.getRecords),
+			awsapi.Handle("AddTagsToStream", a.addTagsToStream),
+			awsapi.Handle("RemoveTagsFromStream", a.removeTagsFromStream),
+			awsapi.Handle("ListTagsForStream", a.listTagsForStream),
+			awsapi.Handle("TagResource", a.tagResource),
+			awsapi.Handle("UntagResource", a.untagResource),
+			awsapi.Handle("ListTagsForResource", a.listTagsForResource),
+			awsapi.Handle("IncreaseStreamRetentionPeriod", a.increaseStreamRetentionPeriod),
+			awsapi.Handle("DecreaseStreamRetentionPeriod", a.decreaseStreamRetentionPeriod),
+			awsapi.Handle("UpdateStreamMode", a.updateStreamMode),
+			awsapi.Handle("UpdateMaxRecordSize", a.updateMaxRecordSize),
+			awsapi.Handle("PutResourcePolicy", a.putResourcePolicy),
+			awsapi.Handle("GetResourcePolicy", a.getResourcePolicy),
+			awsapi.Handle("DeleteResourcePolicy", a.deleteResourcePolicy),
+			awsapi.Handle("DescribeLimits", a.describeLimits),
 		},
 	}
 	return a.service, nil

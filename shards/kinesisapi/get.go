@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/shardmill/shardmill/internal/awsapi"
+	"github.com/shardmill/shardmill/internal/awsapi/cbor"
 	"github.com/shardmill/shardmill/internal/awsapi/jsonscan"
 	"github.com/shardmill/shardmill/internal/errs"
 	"github.com/shardmill/shardmill/shards"
@@ -148,7 +149,8 @@ var recordPool = sync.Pool{New: func() any { return new([]shards.Record) }}
 
 func (a *api) getRecords(ctx context.Context, body, dst []byte) ([]byte, error) {
 	in := new(getRecordsIn)
-	if err := decodeAndValidate(body, in); err != nil {
+	wire := awsapi.CallerOf(ctx).Wire
+	if err := decodeAndValidate(wire, body, in); err != nil {
 		return nil, err
 	}
 	s, sh, pos, err := a.openIterator(in)
@@ -172,6 +174,9 @@ func (a *api) getRecords(ctx context.Context, body, dst []byte) ([]byte, error) 
 	if err != nil {
 		return nil, err
 	}
+	if wire == awsapi.CBOR {
+		return a.appendRecordsCBOR(dst, s, sh, recs, pos, behind), nil
+	}
 	dst = append(dst, `{"Records":[`...)
 	for i := range recs {
 		if i > 0 {
@@ -184,6 +189,24 @@ func (a *api) getRecords(ctx context.Context, body, dst []byte) ([]byte, error) 
 	dst = append(dst, a.iterator(s, sh, pos)...)
 	dst = append(dst, `","MillisBehindLatest":`...)
 	return append(strconv.AppendInt(dst, behind, 10), '}'), nil
+}
+
+// appendRecordsCBOR is the answer in CBOR; pos is where the reading started.
+func (a *api) appendRecordsCBOR(dst []byte, s *shards.Stream, sh *shards.Shard, recs []shards.Record, pos shards.Pos, behind int64) []byte {
+	dst = cbor.AppendText(cbor.AppendMapHeader(dst, 3), "Records")
+	dst = cbor.AppendArrayHeader(dst, len(recs))
+	var seq [64]byte
+	for i := range recs {
+		r := &recs[i]
+		dst = cbor.AppendText(cbor.AppendMapHeader(dst, 4), "SequenceNumber")
+		dst = cbor.AppendText(dst, sh.Seq(r.Pos, r.Arrived).AppendTo(seq[:0]))
+		dst = cbor.AppendTimestamp(cbor.AppendText(dst, "ApproximateArrivalTimestamp"), r.Arrived)
+		dst = cbor.AppendBytes(cbor.AppendText(dst, "Data"), r.Data)
+		dst = cbor.AppendText(cbor.AppendText(dst, "PartitionKey"), r.Key)
+		pos = r.Pos
+	}
+	dst = cbor.AppendText(cbor.AppendText(dst, "NextShardIterator"), a.iterator(s, sh, pos))
+	return cbor.AppendInt(cbor.AppendText(dst, "MillisBehindLatest"), behind)
 }
 
 func appendRecord(dst []byte, sh *shards.Shard, r *shards.Record) []byte {

@@ -280,6 +280,9 @@ func TestGetRecordsLimitsAndStreamARN(t *testing.T) {
 
 // TestGetRecordsStopsBefore10MiB counts data and keys.
 func TestGetRecordsStopsBefore10MiB(t *testing.T) {
+	if testing.Short() {
+		t.Skip("moves tens of MiB, which takes long under the race detector")
+	}
 	h := open(t, vfs.NewMem())
 	h.call("CreateStream", `{"StreamName":"s","ShardCount":1,"MaxRecordSizeInKiB":10240}`).is(t, 200, "")
 	put := func(size int) { // data and a key of one byte

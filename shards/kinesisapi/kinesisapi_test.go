@@ -19,9 +19,8 @@ import (
 // host is the service over a journal on a file system in memory, called without sockets.
 type host struct {
 	*shards.Streams
-	store  *journal.Store
-	api    http.Handler
-	failed []error // what callers were not shown
+	store *journal.Store
+	api   http.Handler
 }
 
 func open(t *testing.T, fs vfs.FS) *host {

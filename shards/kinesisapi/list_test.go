@@ -43,9 +43,10 @@ func TestShardsTileTheHashSpace(t *testing.T) {
 	}
 }
 
+// numbers are the numbers of the shards, each with a point behind; 0 is the point alone.
 func (p shardPage) numbers() (n []string) {
 	for _, sh := range p.Shards {
-		n = append(n, strings.TrimLeft(sh.ShardId, "shardId-0")+".")
+		n = append(n, strings.TrimLeft(strings.TrimPrefix(sh.ShardId, "shardId-"), "0")+".")
 	}
 	return n
 }

@@ -90,11 +90,19 @@ func (a *api) listFrom(ctx context.Context, in *listShardsIn) (s *shards.Stream,
 }
 
 func (a *api) listOn(in *listShardsIn) (*shards.Stream, *shardFilter, int64, error) {
-	if in.StreamName != nil || in.StreamARN != nil {
-		return nil, nil, 0, errs.New(errs.Invalid, "NextToken and StreamName cannot be provided together.")
-	}
-	if in.ExclusiveStartShardId != nil || in.StreamCreationTimestamp != nil || in.ShardFilter != nil {
-		return nil, nil, 0, errs.New(errs.Invalid, "Only MaxResults may be provided together with NextToken.")
+	for _, other := range []struct {
+		name  string
+		given bool
+	}{
+		{"StreamName", in.StreamName != nil},
+		{"StreamARN", in.StreamARN != nil},
+		{"ExclusiveStartShardId", in.ExclusiveStartShardId != nil},
+		{"StreamCreationTimestamp", in.StreamCreationTimestamp != nil},
+		{"ShardFilter", in.ShardFilter != nil},
+	} {
+		if other.given {
+			return nil, nil, 0, errs.New(errs.Invalid, "NextToken and %s cannot be provided together.", other.name)
+		}
 	}
 	t, ok := a.tokens.open(*in.NextToken, listShardsToken)
 	if !ok {

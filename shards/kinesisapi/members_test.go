@@ -20,6 +20,9 @@ const (
 	aBlob  = "required blob 0..10485760"
 	aKey   = "required string 1..256"
 	aHash  = `string 0|([1-9]\d{0,38})`
+	aRes   = `required string 1..2048 arn:aws.*:kinesis:.*:\d{12}:.*stream/\S+`
+	aTags  = "required map 1..200 key 1..128 value 0..256"
+	tagKey = "required list 1..50 elem 1..128"
 )
 
 // model is the input of every operation as AWS's model of 2013-12-02 has it, with what came later:
@@ -48,6 +51,25 @@ var model = map[string]map[string]string{
 		"StartingSequenceNumber": aSeq, "Timestamp": "timestamp", "DryRun": "boolean", "StreamARN": anARN, "StreamId": anID,
 	},
 	"GetRecords": {"ShardIterator": "required string 1..512", "Limit": aPage, "DryRun": "boolean", "StreamARN": anARN, "StreamId": anID},
+
+	"AddTagsToStream":      {"Tags": aTags, "StreamName": aName, "StreamARN": anARN, "StreamId": anID},
+	"RemoveTagsFromStream": {"TagKeys": tagKey, "StreamName": aName, "StreamARN": anARN, "StreamId": anID},
+	"ListTagsForStream":    {"StreamName": aName, "ExclusiveStartTagKey": "string 1..128", "Limit": "integer 1..50", "StreamARN": anARN, "StreamId": anID},
+	"TagResource":          {"Tags": aTags, "ResourceARN": aRes, "StreamId": anID},
+	"UntagResource":        {"TagKeys": tagKey, "ResourceARN": aRes, "StreamId": anID},
+	"ListTagsForResource":  {"ResourceARN": aRes, "StreamId": anID},
+
+	"IncreaseStreamRetentionPeriod": {"RetentionPeriodHours": "required integer", "StreamName": aName, "StreamARN": anARN, "StreamId": anID},
+	"DecreaseStreamRetentionPeriod": {"RetentionPeriodHours": "required integer", "StreamName": aName, "StreamARN": anARN, "StreamId": anID},
+	"UpdateStreamMode": {
+		"StreamARN": "required " + anARN, "StreamId": anID, "StreamModeDetails": "required structure",
+		"StreamModeDetails.StreamMode": "required string ON_DEMAND|PROVISIONED", "WarmThroughputMiBps": "integer 0..",
+	},
+	"UpdateMaxRecordSize":  {"StreamARN": anARN, "StreamId": anID, "MaxRecordSizeInKiB": "required integer 1024..10240"},
+	"PutResourcePolicy":    {"ResourceARN": aRes, "StreamId": anID, "Policy": "required string"},
+	"GetResourcePolicy":    {"ResourceARN": aRes, "StreamId": anID},
+	"DeleteResourcePolicy": {"ResourceARN": aRes, "StreamId": anID},
+	"DescribeLimits":       {},
 }
 
 // inputs is what the operations read.
@@ -55,6 +77,12 @@ var inputs = map[string]any{
 	"CreateStream": createStreamIn{}, "DeleteStream": deleteStreamIn{}, "DescribeStream": describeStreamIn{}, "DescribeStreamSummary": describeStreamSummaryIn{},
 	"ListStreams": listStreamsIn{}, "ListShards": listShardsIn{}, "PutRecord": putRecordIn{}, "PutRecords": putRecordsIn{},
 	"GetShardIterator": getShardIteratorIn{}, "GetRecords": getRecordsIn{},
+	"AddTagsToStream": addTagsToStreamIn{}, "RemoveTagsFromStream": removeTagsFromStreamIn{}, "ListTagsForStream": listTagsForStreamIn{},
+	"TagResource": tagResourceIn{}, "UntagResource": untagResourceIn{}, "ListTagsForResource": resourceIn{},
+	"IncreaseStreamRetentionPeriod": retentionIn{}, "DecreaseStreamRetentionPeriod": retentionIn{},
+	"UpdateStreamMode": updateStreamModeIn{}, "UpdateMaxRecordSize": updateMaxRecordSizeIn{},
+	"PutResourcePolicy": putResourcePolicyIn{}, "GetResourcePolicy": resourceIn{}, "DeleteResourcePolicy": resourceIn{},
+	"DescribeLimits": describeLimitsIn{},
 }
 
 // TestEveryMemberOfTheModelIsKnown: a member that is not would be ignored without a word.
@@ -92,7 +120,7 @@ func describe(into map[string]string, prefix string, t reflect.Type) {
 		}
 		words = append(words, kind(typ))
 		words = appendBounds(words, "", own)
-		for _, part := range []string{"key", "value"} {
+		for _, part := range []string{"elem", "key", "value"} {
 			words = appendBounds(words, part, f.Tag.Get(part))
 		}
 		if p := f.Tag.Get("pattern"); p != "" {

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/shardmill/shardmill/internal/awsapi"
+	"github.com/shardmill/shardmill/internal/awsapi/cbor"
 	"github.com/shardmill/shardmill/internal/awsapi/jsonscan"
 	"github.com/shardmill/shardmill/internal/errs"
 	"github.com/shardmill/shardmill/shards"
@@ -60,11 +61,12 @@ func (p *puts) release() {
 func (a *api) putRecord(ctx context.Context, body, dst []byte) ([]byte, error) {
 	p := putPool.Get().(*puts)
 	defer p.release()
-	if !jsonscan.ScanPutRecord(body, &p.scan) || !p.keysGiven() {
-		if err := p.decodeOne(body); err != nil {
-			return nil, err
-		}
-	} else if err := decodeBlobs(&p.scan); err != nil {
+	wire := awsapi.CallerOf(ctx).Wire
+	scan := jsonscan.ScanPutRecord
+	if wire == awsapi.CBOR {
+		scan = cbor.ScanPutRecord
+	}
+	if err := p.read(wire, body, scan, (*puts).decodeOne); err != nil {
 		return nil, err
 	}
 	s, err := a.prepare(ctx, p, false)
@@ -86,17 +88,21 @@ func (a *api) putRecord(ctx context.Context, body, dst []byte) ([]byte, error) {
 	if err := p.placed[0].Err; err != nil {
 		return nil, err
 	}
+	if wire == awsapi.CBOR {
+		return appendPlacedCBOR(dst, &p.placed[0]), nil
+	}
 	return append(appendPlaced(append(dst, '{'), &p.placed[0]), '}'), nil
 }
 
 func (a *api) putRecords(ctx context.Context, body, dst []byte) ([]byte, error) {
 	p := putPool.Get().(*puts)
 	defer p.release()
-	if !jsonscan.ScanPutRecords(body, &p.scan) || !p.keysGiven() {
-		if err := p.decodeMany(body); err != nil {
-			return nil, err
-		}
-	} else if err := decodeBlobs(&p.scan); err != nil {
+	wire := awsapi.CallerOf(ctx).Wire
+	scan := jsonscan.ScanPutRecords
+	if wire == awsapi.CBOR {
+		scan = cbor.ScanPutRecords
+	}
+	if err := p.read(wire, body, scan, (*puts).decodeMany); err != nil {
 		return nil, err
 	}
 	s, err := a.prepare(ctx, p, true)
@@ -109,7 +115,21 @@ func (a *api) putRecords(ctx context.Context, body, dst []byte) ([]byte, error) 
 	if err := store(ctx, s, p); err != nil {
 		return nil, err
 	}
+	if wire == awsapi.CBOR {
+		return a.appendResultsCBOR(dst, p.placed), nil
+	}
 	return a.appendResults(dst, p.placed), nil
+}
+
+// read fills p.scan from the body. Records in CBOR have no base64 to decode.
+func (p *puts) read(wire awsapi.Wire, body []byte, scan func([]byte, *jsonscan.Put) bool, general func(*puts, awsapi.Wire, []byte) error) error {
+	if !scan(body, &p.scan) || !p.keysGiven() {
+		return general(p, wire, body)
+	}
+	if wire == awsapi.JSON {
+		return decodeBlobs(&p.scan)
+	}
+	return nil
 }
 
 // store puts the records. Its error is that of the whole call, for a stream that was deleted
@@ -122,6 +142,45 @@ func store(ctx context.Context, s *shards.Stream, p *puts) error {
 		}
 	}
 	return nil
+}
+
+func (a *api) appendResultsCBOR(dst []byte, placed []shards.Placed) []byte {
+	failed := 0
+	for i := range placed {
+		if placed[i].Err != nil {
+			failed++
+		}
+	}
+	dst = cbor.AppendText(cbor.AppendMapHeader(dst, 2), "FailedRecordCount")
+	dst = cbor.AppendText(cbor.AppendUint(dst, uint64(failed)), "Records")
+	dst = cbor.AppendArrayHeader(dst, len(placed))
+	for i := range placed {
+		err := placed[i].Err
+		if err == nil {
+			dst = appendPlacedCBOR(dst, &placed[i])
+			continue
+		}
+		name, message := a.recordError(err)
+		dst = cbor.AppendText(cbor.AppendText(cbor.AppendMapHeader(dst, 2), "ErrorCode"), name)
+		dst = cbor.AppendText(cbor.AppendText(dst, "ErrorMessage"), message)
+	}
+	return dst
+}
+
+func appendPlacedCBOR(dst []byte, p *shards.Placed) []byte {
+	var seq [64]byte
+	dst = cbor.AppendText(cbor.AppendMapHeader(dst, 2), "SequenceNumber")
+	dst = cbor.AppendText(cbor.AppendText(dst, p.Seq().AppendTo(seq[:0])), "ShardId")
+	return cbor.AppendText(dst, p.Shard.String())
+}
+
+// recordError names the error of one record.
+func (a *api) recordError(err error) (name, message string) {
+	name, _ = a.service.Describe(err)
+	if name == "ProvisionedThroughputExceededException" {
+		return name, err.Error()
+	}
+	return name, "Internal Service Failure"
 }
 
 func (a *api) appendResults(dst []byte, placed []shards.Placed) []byte {
@@ -140,11 +199,7 @@ func (a *api) appendResults(dst []byte, placed []shards.Placed) []byte {
 		}
 		dst = append(dst, '{')
 		if err := placed[i].Err; err != nil {
-			name, _ := a.service.Describe(err)
-			message := "Internal Service Failure"
-			if name == "ProvisionedThroughputExceededException" {
-				message = err.Error()
-			}
+			name, message := a.recordError(err)
 			dst = jsonscan.AppendString(append(dst, `"ErrorCode":`...), name)
 			dst = jsonscan.AppendString(append(dst, `,"ErrorMessage":`...), message)
 		} else {
@@ -182,9 +237,9 @@ func decodeBlobs(p *jsonscan.Put) error {
 	return nil
 }
 
-func (p *puts) decodeOne(body []byte) error {
+func (p *puts) decodeOne(wire awsapi.Wire, body []byte) error {
 	in := new(putRecordIn)
-	if err := decodeAndValidate(body, in); err != nil {
+	if err := decodeAndValidate(wire, body, in); err != nil {
 		return err
 	}
 	p.take(&in.streamRef, in.DryRun)
@@ -193,9 +248,9 @@ func (p *puts) decodeOne(body []byte) error {
 	return nil
 }
 
-func (p *puts) decodeMany(body []byte) error {
+func (p *puts) decodeMany(wire awsapi.Wire, body []byte) error {
 	in := new(putRecordsIn)
-	if err := decodeAndValidate(body, in); err != nil {
+	if err := decodeAndValidate(wire, body, in); err != nil {
 		return err
 	}
 	p.take(&in.streamRef, in.DryRun)
@@ -207,8 +262,8 @@ func (p *puts) decodeMany(body []byte) error {
 	return nil
 }
 
-func decodeAndValidate(body []byte, in any) error {
-	if err := awsapi.DecodeJSON(body, in); err != nil {
+func decodeAndValidate(wire awsapi.Wire, body []byte, in any) error {
+	if err := wire.Decode(body, in); err != nil {
 		return err
 	}
 	return awsapi.Validate(in)
@@ -249,8 +304,8 @@ func (a *api) prepare(ctx context.Context, p *puts, batch bool) (*shards.Stream,
 			r.Explicit = &p.hashes[i]
 		}
 		size := len(e.Data) + len(e.PartitionKey)
-		if size > s.MaxRecordSize {
-			return nil, tooLarge(i, batch, s.MaxRecordSize)
+		if size > s.Attributes().MaxRecordSize {
+			return nil, tooLarge(i, batch, s.Attributes().MaxRecordSize)
 		}
 		total += size
 		p.records = append(p.records, r)

@@ -56,6 +56,9 @@ func TestOneRequestWrittenInManyWays(t *testing.T) {
 }
 
 func TestRecordsAtTheLimits(t *testing.T) {
+	if testing.Short() {
+		t.Skip("moves tens of MiB, which takes long under the race detector")
+	}
 	h := open(t, vfs.NewMem())
 	h.create(t, "s", 1)
 	h.call("CreateStream", `{"StreamName":"big","ShardCount":1,"MaxRecordSizeInKiB":10240}`).is(t, 200, "")

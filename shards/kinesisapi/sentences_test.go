@@ -152,7 +152,10 @@ func TestSentences(t *testing.T) {
 		{"GetRecords", `{"ShardIterator":"x"}`, invalid, "Invalid ShardIterator."},
 
 		// Lists.
-		{"ListShards", `{"NextToken":"x","ExclusiveStartShardId":"0"}`, invalid, "Only MaxResults may be provided together with NextToken."},
+		{"ListShards", `{"StreamARN":"arn:aws:kinesis:us-east-1:000000000000:stream/s","NextToken":"x"}`, invalid, "NextToken and StreamARN cannot be provided together."},
+		{"ListShards", `{"NextToken":"x","ExclusiveStartShardId":"0"}`, invalid, "NextToken and ExclusiveStartShardId cannot be provided together."},
+		{"ListShards", `{"NextToken":"x","StreamCreationTimestamp":1}`, invalid, "NextToken and StreamCreationTimestamp cannot be provided together."},
+		{"ListShards", `{"NextToken":"x","ShardFilter":{"Type":"AT_LATEST"}}`, invalid, "NextToken and ShardFilter cannot be provided together."},
 		{"ListShards", `{"NextToken":"x"}`, invalid, "The NextToken is not one that ListShards has given out."},
 		{"ListStreams", `{"NextToken":"x"}`, invalid, "The NextToken is not one that ListStreams has given out."},
 		{"ListStreams", `{"NextToken":"x","ExclusiveStartStreamName":"s"}`, invalid, "NextToken and ExclusiveStartStreamName cannot be provided together."},

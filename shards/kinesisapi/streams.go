@@ -155,8 +155,8 @@ func (a *api) describeStream(ctx context.Context, in *describeStreamIn) (*descri
 	page, more := cutPage(s.Shards(), from, limit)
 	d := streamDescription{
 		StreamName: s.Name, StreamARN: s.ARN(), StreamStatus: string(s.State()),
-		StreamModeDetails: modeOut{s.Mode}, Shards: []shardOut{}, HasMoreShards: more,
-		RetentionPeriodHours: int32(s.Retention / time.Hour), StreamCreationTimestamp: awsapi.TimestampOf(s.Created()),
+		StreamModeDetails: modeOut{s.Attributes().Mode}, Shards: []shardOut{}, HasMoreShards: more,
+		RetentionPeriodHours: int32(s.Attributes().Retention / time.Hour), StreamCreationTimestamp: awsapi.TimestampOf(s.Created()),
 		EnhancedMonitoring: []monitoring{{ShardLevelMetrics: []string{}}}, EncryptionType: "NONE",
 	}
 	for _, sh := range page {
@@ -201,16 +201,16 @@ func (a *api) describeStreamSummary(ctx context.Context, in *describeStreamSumma
 	}
 	return &describeStreamSummaryOut{streamDescriptionSummary{
 		streamSummary:        summarize(s),
-		RetentionPeriodHours: int32(s.Retention / time.Hour),
+		RetentionPeriodHours: int32(s.Attributes().Retention / time.Hour),
 		EnhancedMonitoring:   []monitoring{{ShardLevelMetrics: []string{}}},
 		EncryptionType:       "NONE",
 		OpenShardCount:       int32(len(s.Shards())),
-		MaxRecordSizeInKiB:   int32(s.MaxRecordSize >> 10),
+		MaxRecordSizeInKiB:   int32(s.Attributes().MaxRecordSize >> 10),
 	}}, nil
 }
 
 func summarize(s *shards.Stream) streamSummary {
-	return streamSummary{s.Name, s.ARN(), string(s.State()), modeOut{s.Mode}, awsapi.TimestampOf(s.Created())}
+	return streamSummary{s.Name, s.ARN(), string(s.State()), modeOut{s.Attributes().Mode}, awsapi.TimestampOf(s.Created())}
 }
 
 type listStreamsIn struct {

@@ -1,6 +1,9 @@
 package kinesisapi
 
 import (
+	"context"
+	"maps"
+	"slices"
 	"strings"
 	"unicode"
 
@@ -8,35 +11,180 @@ import (
 	"github.com/shardmill/shardmill/shards"
 )
 
-const maxTags = 50 // of one stream
+// Tags: AddTagsToStream, RemoveTagsFromStream, ListTagsForStream, and the newer TagResource,
+// UntagResource, ListTagsForResource, which name a stream by its ARN. Both see the same tags.
 
-// checkTags applies AWS's rules for tags that the model does not express. The sentences are those
-// of AddTagsToStream; the 10 in the last one is AWS's own, left over from an older limit.
-func checkTags(sc shards.Scope, stream string, tags map[string]string) error {
-	failed := func(why string) error {
-		return errs.New(errs.Invalid, "Failed to add tags to stream %s under account %s because %s.", stream, sc.Account, why)
+const (
+	maxTags        = 50 // of one stream
+	listTagsLimit  = 50
+	tagPunctuation = "_.:/=+-@"
+)
+
+type addTagsToStreamIn struct {
+	Tags map[string]string `aws:"required,min=1,max=200" key:"min=1,max=128" value:"min=0,max=256"`
+	streamRef
+}
+
+func (a *api) addTagsToStream(ctx context.Context, in *addTagsToStreamIn) (*empty, error) {
+	s, err := a.target(ctx, in.StreamName, in.StreamARN)
+	if err != nil {
+		return nil, err
 	}
-	percent := false
-	for k, v := range tags {
-		if strings.ContainsFunc(k+v, notInTag) {
-			return errs.New(errs.Invalid, "Some tags contain invalid characters. Valid characters: Unicode letters, digits, white space, _ . / = + - %% @.")
+	return nil, a.setTags(ctx, s, in.Tags)
+}
+
+type tagResourceIn struct {
+	Tags        map[string]string `aws:"required,min=1,max=200" key:"min=1,max=128" value:"min=0,max=256"`
+	ResourceARN *string           `aws:"required,min=1,max=2048" pattern:"arn:aws.*:kinesis:.*:\\d{12}:.*stream/\\S+"`
+	StreamId    *string           `aws:"min=1,max=24" pattern:"[a-z0-9]{20}-[a-z0-9]{3}"`
+}
+
+func (a *api) tagResource(ctx context.Context, in *tagResourceIn) (*empty, error) {
+	s, err := a.target(ctx, nil, in.ResourceARN)
+	if err != nil {
+		return nil, err
+	}
+	return nil, a.setTags(ctx, s, in.Tags)
+}
+
+func (a *api) setTags(ctx context.Context, s *shards.Stream, tags map[string]string) error {
+	if err := checkTags(s.Scope, s.Name, tags); err != nil {
+		return err
+	}
+	return a.streams.Update(ctx, s, func(at *shards.Attributes) error {
+		for k, v := range tags {
+			at.Tags[k] = v
 		}
-		percent = percent || strings.Contains(k+v, "%")
-	}
-	if percent {
-		return failed("some tags contained illegal characters. The allowed characters are Unicode letters, white-spaces, '_',',','/','=','+','-','@'")
-	}
-	for k := range tags {
-		if strings.HasPrefix(k, "aws:") {
-			return errs.New(errs.Invalid, "Tag key %s begins with aws:, which is reserved.", k) // ours
+		return checkTagCount(s.Scope, s.Name, len(at.Tags))
+	})
+}
+
+// checkTags checks tags that are to be added to a stream.
+func checkTags(sc shards.Scope, name string, tags map[string]string) error {
+	for _, k := range slices.Sorted(maps.Keys(tags)) {
+		if err := checkTag(sc, name, "Failed to add tags to stream", k, tags[k]); err != nil {
+			return err
 		}
 	}
-	if len(tags) > maxTags {
-		return failed("a given stream cannot have more than 10 tags associated with it")
+	return checkTagCount(sc, name, len(tags))
+}
+
+// checkTagCount allows 50 tags; the number in AWS's sentence is AWS's own, and stale.
+func checkTagCount(sc shards.Scope, name string, n int) error {
+	if n > maxTags {
+		return errs.New(errs.Invalid, "Failed to add tags to stream %s under account %s because a given stream cannot have more than 10 tags associated with it.", name, sc.Account)
 	}
 	return nil
 }
 
-func notInTag(r rune) bool {
-	return !unicode.IsLetter(r) && !unicode.IsNumber(r) && !unicode.IsSpace(r) && !strings.ContainsRune("_.:/=+-@%", r)
+// checkTag applies AWS's rules for the characters of tags.
+func checkTag(sc shards.Scope, name, failed, key, value string) error {
+	for _, r := range key + value {
+		if r == '%' {
+			return errs.New(errs.Invalid, "%s %s under account %s because some tags contained illegal characters. The allowed characters are Unicode letters, white-spaces, '_',',','/','=','+','-','@'.", failed, name, sc.Account)
+		}
+		if !unicode.IsLetter(r) && !unicode.IsDigit(r) && !unicode.IsSpace(r) && !strings.ContainsRune(tagPunctuation, r) {
+			return errs.New(errs.Invalid, "Some tags contain invalid characters. Valid characters: Unicode letters, digits, white space, _ . / = + - %% @.")
+		}
+	}
+	if strings.HasPrefix(key, "aws:") { // AWS's sentence is not known
+		return errs.New(errs.Invalid, "Tag key %s begins with aws:, which is reserved.", key)
+	}
+	return nil
+}
+
+type removeTagsFromStreamIn struct {
+	TagKeys []string `aws:"required,min=1,max=50" elem:"min=1,max=128"`
+	streamRef
+}
+
+func (a *api) removeTagsFromStream(ctx context.Context, in *removeTagsFromStreamIn) (*empty, error) {
+	s, err := a.target(ctx, in.StreamName, in.StreamARN)
+	if err != nil {
+		return nil, err
+	}
+	return nil, a.dropTags(ctx, s, in.TagKeys)
+}
+
+type untagResourceIn struct {
+	TagKeys     []string `aws:"required,min=1,max=50" elem:"min=1,max=128"`
+	ResourceARN *string  `aws:"required,min=1,max=2048" pattern:"arn:aws.*:kinesis:.*:\\d{12}:.*stream/\\S+"`
+	StreamId    *string  `aws:"min=1,max=24" pattern:"[a-z0-9]{20}-[a-z0-9]{3}"`
+}
+
+func (a *api) untagResource(ctx context.Context, in *untagResourceIn) (*empty, error) {
+	s, err := a.target(ctx, nil, in.ResourceARN)
+	if err != nil {
+		return nil, err
+	}
+	return nil, a.dropTags(ctx, s, in.TagKeys)
+}
+
+// dropTags removes tags; keys that are not there are no error.
+func (a *api) dropTags(ctx context.Context, s *shards.Stream, keys []string) error {
+	for _, k := range keys {
+		if err := checkTag(s.Scope, s.Name, "Failed to remove tags from stream", k, ""); err != nil {
+			return err
+		}
+	}
+	return a.streams.Update(ctx, s, func(at *shards.Attributes) error {
+		for _, k := range keys {
+			delete(at.Tags, k)
+		}
+		return nil
+	})
+}
+
+type tagOut struct{ Key, Value string }
+
+type listTagsForStreamIn struct {
+	Limit                *int32  `aws:"min=1,max=50"`
+	ExclusiveStartTagKey *string `aws:"min=1,max=128"`
+	streamRef
+}
+
+type listTagsForStreamOut struct {
+	Tags        []tagOut
+	HasMoreTags bool
+}
+
+func (a *api) listTagsForStream(ctx context.Context, in *listTagsForStreamIn) (*listTagsForStreamOut, error) {
+	s, err := a.target(ctx, in.StreamName, in.StreamARN)
+	if err != nil {
+		return nil, err
+	}
+	limit := listTagsLimit
+	if in.Limit != nil {
+		limit = int(*in.Limit)
+	}
+	all := tagsAfter(s, value(in.ExclusiveStartTagKey))
+	page, more := cutPage(all, 0, limit)
+	return &listTagsForStreamOut{page, more}, nil
+}
+
+// tagsAfter lists the tags whose keys come after one, in the order of keys.
+func tagsAfter(s *shards.Stream, after string) []tagOut {
+	out := []tagOut{}
+	at := s.Attributes()
+	for _, k := range at.TagKeys() {
+		if k > after {
+			out = append(out, tagOut{k, at.Tags[k]})
+		}
+	}
+	return out
+}
+
+type resourceIn struct {
+	ResourceARN *string `aws:"required,min=1,max=2048" pattern:"arn:aws.*:kinesis:.*:\\d{12}:.*stream/\\S+"`
+	StreamId    *string `aws:"min=1,max=24" pattern:"[a-z0-9]{20}-[a-z0-9]{3}"`
+}
+
+type listTagsForResourceOut struct{ Tags []tagOut }
+
+func (a *api) listTagsForResource(ctx context.Context, in *resourceIn) (*listTagsForResourceOut, error) {
+	s, err := a.target(ctx, nil, in.ResourceARN)
+	if err != nil {
+		return nil, err
+	}
+	return &listTagsForResourceOut{tagsAfter(s, "")}, nil
 }

@@ -9,7 +9,7 @@
 // starts with a bucket is decided so: in b.localhost and b.s3.example.com it always does, in other
 // names if there is a bucket of that name; an IP address never does.
 //
-// The handler does not check signatures; whoever routes to it does. A router must not clean paths
+// The handler does not check signatures; Verified does. A router must not clean paths
 // (http.ServeMux does): a//b is a key.
 package s3api
 
@@ -24,6 +24,7 @@ import (
 	"net/http"
 	"net/netip"
 	"strings"
+	"time"
 
 	"github.com/shardmill/shardmill/internal/errs"
 	"github.com/shardmill/shardmill/internal/objects"
@@ -34,6 +35,24 @@ import (
 // buckets are in.
 func New(store objects.Store, region string) http.Handler {
 	return &handler{store: store, region: region}
+}
+
+// Verified lets only requests through that are signed, in header or query, with one of the keys.
+// Methods other than GET and HEAD pass: the handler refuses them all by name.
+func Verified(next http.Handler, keys sigv4.Keys) http.Handler {
+	v := sigv4.NewVerifier("s3", keys)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodGet || r.Method == http.MethodHead {
+			_, err := v.Verify(r, nil, time.Now())
+			var refused *sigv4.Error
+			if errors.As(err, &refused) {
+				status, code := refused.S3()
+				writeError(w, r, &apiError{status, code, refused.Message})
+				return
+			}
+		}
+		next.ServeHTTP(w, r)
+	})
 }
 
 // Matches tells whether a request is for S3: its signature, in header or query, is for the

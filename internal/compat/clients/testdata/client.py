@@ -1,0 +1,96 @@
+"""One life of a stream and a delivery stream with boto3. See plan and observed in clients_test.go."""
+
+import base64
+import json
+import sys
+from datetime import timedelta, timezone
+
+import boto3
+
+plan = json.loads(sys.argv[1])
+kinesis, firehose, s3 = (boto3.client(name) for name in ("kinesis", "firehose", "s3"))
+seen = {"Put": [], "Reads": []}
+
+
+def entry(e):
+    return {"PartitionKey": e["Key"], "Data": base64.b64decode(e["Data"])}
+
+
+def put(e):
+    out = kinesis.put_record(StreamName=plan["Stream"], **entry(e))
+    seen["Put"].append({"Shard": out["ShardId"], "Seq": out["SequenceNumber"]})
+
+
+def iterator(shard, kind, **more):
+    out = kinesis.get_shard_iterator(StreamName=plan["Stream"], ShardId=shard, ShardIteratorType=kind, **more)
+    return out["ShardIterator"]
+
+
+def read(it):
+    records = []
+    while True:
+        page = kinesis.get_records(ShardIterator=it, Limit=20)
+        records += page["Records"]
+        it = page["NextShardIterator"]
+        if page["MillisBehindLatest"] == 0:
+            return records
+
+
+def note(shard, kind, pivot, records):
+    seen["Reads"].append({"Shard": shard, "Type": kind, "Pivot": pivot, "Records": [{
+        "Seq": r["SequenceNumber"], "Key": r["PartitionKey"], "Data": base64.b64encode(r["Data"]).decode(),
+        "Arrived": round(r["ApproximateArrivalTimestamp"].timestamp() * 1000)} for r in records]})
+
+
+kinesis.create_stream(StreamName=plan["Stream"], ShardCount=2)
+kinesis.get_waiter("stream_exists").wait(StreamName=plan["Stream"])
+for e in plan["Single"]:
+    put(e)
+out = kinesis.put_records(StreamName=plan["Stream"], Records=[entry(e) for e in plan["Batch"]])
+assert out["FailedRecordCount"] == 0, out
+seen["Put"] += [{"Shard": r["ShardId"], "Seq": r["SequenceNumber"]} for r in out["Records"]]
+
+described = kinesis.describe_stream(StreamName=plan["Stream"])["StreamDescription"]
+seen["Status"], seen["ARN"] = described["StreamStatus"], described["StreamARN"]
+# Not by get_paginator: it sends StreamName beside NextToken, which the service refuses.
+seen["Shards"], more = [], {"StreamName": plan["Stream"]}
+while more:
+    page = kinesis.list_shards(MaxResults=1, **more)
+    seen["Shards"] += [s["ShardId"] for s in page["Shards"]]
+    more = {"NextToken": page["NextToken"]} if "NextToken" in page else None
+names = [n for page in kinesis.get_paginator("list_streams").paginate() for n in page["StreamNames"]]
+assert names == [plan["Stream"]], names
+try:
+    kinesis.describe_stream_summary(StreamName="none")
+except kinesis.exceptions.ResourceNotFoundException as e:
+    seen["Error"] = e.response["Error"]["Message"]
+
+latest = {}
+for shard in seen["Shards"]:
+    records = read(iterator(shard, "TRIM_HORIZON"))
+    note(shard, "TRIM_HORIZON", -1, records)
+    pivot = len(records) // 2
+    at = {"StartingSequenceNumber": records[pivot]["SequenceNumber"]}
+    when = records[pivot]["ApproximateArrivalTimestamp"].astimezone(timezone(timedelta(hours=5)))  # any zone will do
+    note(shard, "AT_SEQUENCE_NUMBER", pivot, read(iterator(shard, "AT_SEQUENCE_NUMBER", **at)))
+    note(shard, "AFTER_SEQUENCE_NUMBER", pivot, read(iterator(shard, "AFTER_SEQUENCE_NUMBER", **at)))
+    note(shard, "AT_TIMESTAMP", pivot, read(iterator(shard, "AT_TIMESTAMP", Timestamp=when)))
+    latest[shard] = iterator(shard, "LATEST")
+put(plan["Last"])
+for shard in seen["Shards"]:
+    note(shard, "LATEST", -1, read(latest[shard]))
+
+firehose.create_delivery_stream(
+    DeliveryStreamName=plan["Delivery"],
+    ExtendedS3DestinationConfiguration={
+        "RoleARN": "arn:aws:iam::000000000000:role/firehose", "BucketARN": "arn:aws:s3:::" + plan["Bucket"],
+        "BufferingHints": {"SizeInMBs": 1, "IntervalInSeconds": 0}})
+lines = [{"Data": line} for line in plan["Lines"]]
+firehose.put_record(DeliveryStreamName=plan["Delivery"], Record=lines[0])
+out = firehose.put_record_batch(DeliveryStreamName=plan["Delivery"], Records=lines[1:])
+assert out["FailedPutCount"] == 0 and len(out["RequestResponses"]) == len(lines) - 1, out
+
+print(json.dumps(seen), flush=True)
+sys.stdin.readline()  # until everything is delivered
+listed = s3.list_objects_v2(Bucket=plan["Bucket"])["Contents"]
+print(json.dumps([s3.get_object(Bucket=plan["Bucket"], Key=o["Key"])["Body"].read().decode() for o in listed]))

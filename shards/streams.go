@@ -17,6 +17,7 @@ import (
 //
 //	s/ACCOUNT/REGION/NAME   stream          p/ACCOUNT/REGION/NAME   private stream
 //	h/STREAMID/NUMBER       shard           k/STREAMID/READER       checkpoint and cut
+//	c/STREAMID/NAME         registered consumer
 //	n/stream  n/shard       counters
 const (
 	publicPrefix  = "s/"
@@ -346,7 +347,7 @@ func (ss *Streams) finishDelete(ctx context.Context, s *Stream) error {
 		return err
 	}
 	var ops []Op
-	for _, prefix := range []string{s.readerKeys(), s.shardKeys()} {
+	for _, prefix := range []string{s.readerKeys(), s.consumerKeys(), s.shardKeys()} {
 		for kv, err := range ss.store.Meta().Scan(ctx, prefix) {
 			if err != nil {
 				return err

@@ -32,8 +32,9 @@ import (
 
 // Op is one operation of a service.
 type Op struct {
-	Name string
-	run  func(ctx context.Context, body []byte, dst []byte) ([]byte, error)
+	Name   string
+	run    func(ctx context.Context, body []byte, dst []byte) ([]byte, error)
+	events func(ctx context.Context, body []byte) (func(context.Context, *EventStream) error, error) // in place of run
 }
 
 // Handle makes an operation of a function. It panics if In or Out have members that cannot be
@@ -41,7 +42,7 @@ type Op struct {
 func Handle[In, Out any](name string, fn func(context.Context, *In) (*Out, error)) Op {
 	planOf(reflect.TypeFor[In]())
 	planOf(reflect.TypeFor[Out]())
-	return Op{name, func(ctx context.Context, body, dst []byte) ([]byte, error) {
+	return Op{Name: name, run: func(ctx context.Context, body, dst []byte) ([]byte, error) {
 		in := new(In)
 		wire := CallerOf(ctx).Wire
 		if err := wire.Decode(body, in); err != nil {
@@ -62,7 +63,7 @@ func Handle[In, Out any](name string, fn func(context.Context, *In) (*Out, error
 // and appends its answer to dst. In a service that speaks CBOR, the caller's Wire says which of the
 // two the body is in and the answer has to be in.
 func Raw(name string, fn func(ctx context.Context, body, dst []byte) ([]byte, error)) Op {
-	return Op{name, fn}
+	return Op{Name: name, run: fn}
 }
 
 // Service is one service of the wire.
@@ -97,6 +98,7 @@ func (e *Error) Error() string { return e.Name + ": " + e.Message }
 
 // Caller is who sends a request: verified if Options.Keys are set, else as the request claims.
 type Caller struct {
+	Verified  bool // the signature was checked
 	Account   string
 	Region    string
 	RequestID string
@@ -212,9 +214,14 @@ func (m *Mux) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if kind == typeCBOR {
 		caller.Wire = CBOR
 	}
-	if checkProtocol(w, t, kind, body.Bytes()) && verify(w, r, t, &caller, body.Bytes()) {
-		done = m.run(w, r, caller, t, body.Bytes())
+	if !checkProtocol(w, t, kind, body.Bytes()) || !verify(w, r, t, &caller, body.Bytes()) {
+		return
 	}
+	if t.op.events != nil {
+		m.stream(w, r, caller, t, body.Bytes())
+		return
+	}
+	done = m.run(w, r, caller, t, body.Bytes())
 }
 
 // verify checks the signature, if signatures are asked for, and writes the complaint if there is
@@ -229,7 +236,7 @@ func verify(w http.ResponseWriter, r *http.Request, t target, caller *Caller, bo
 		caller.Wire.writeError(w, http.StatusBadRequest, refused.Name, refused.Message)
 		return false
 	}
-	caller.Account, caller.Region = id.Account, id.Region
+	caller.Account, caller.Region, caller.Verified = id.Account, id.Region, true
 	return true
 }
 
@@ -240,13 +247,7 @@ func (m *Mux) run(w http.ResponseWriter, r *http.Request, caller Caller, t targe
 	out, err := t.op.call(WithCaller(r.Context(), caller), body, answer.AvailableBuffer())
 	name := ""
 	if err != nil {
-		var status int
-		var message string
-		status, name, message = t.service.describe(err)
-		if status == http.StatusInternalServerError && m.opts.Failed != nil {
-			m.opts.Failed(caller.RequestID, t.op.Name, err)
-		}
-		caller.Wire.writeError(w, status, name, message)
+		name = m.refuse(w, caller, t, err)
 	} else {
 		w.Header().Set("Content-Type", caller.Wire.contentType())
 		w.Header().Set("Content-Length", strconv.Itoa(len(out)))
@@ -265,6 +266,16 @@ func (m *Mux) run(w http.ResponseWriter, r *http.Request, caller Caller, t targe
 	}
 	var p *panicError
 	return !errors.As(err, &p)
+}
+
+// refuse answers with an error and returns its name.
+func (m *Mux) refuse(w http.ResponseWriter, caller Caller, t target, err error) string {
+	status, name, message := t.service.describe(err)
+	if status == http.StatusInternalServerError && m.opts.Failed != nil {
+		m.opts.Failed(caller.RequestID, t.op.Name, err)
+	}
+	caller.Wire.writeError(w, status, name, message)
+	return name
 }
 
 // panicError is a panic of an operation. What the operation was doing may be half done, and its

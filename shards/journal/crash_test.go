@@ -204,16 +204,20 @@ func (c *chain) check(s *Store) error {
 	return nil
 }
 
-func chains(t *testing.T) int {
+// chains is how many chains a run plays at least. What it must meet by chance, a torn tail or the
+// failure of a control, it gets mostChains for.
+func chains(t *testing.T) uint64 {
 	if testing.Short() {
 		return 15
 	}
 	return 60
 }
 
+const mostChains = 400
+
 func TestNothingAcknowledgedIsLostInCrashes(t *testing.T) {
 	torn := int32(0)
-	for seed := range uint64(chains(t)) {
+	for seed := uint64(0); seed < chains(t) || torn == 0 && seed < mostChains; seed++ {
 		c := newChain(seed, nil)
 		if err := c.run(); err != nil {
 			t.Fatalf("chain %d: %v", seed, err)
@@ -235,7 +239,7 @@ func TestCrashControls(t *testing.T) {
 		"no fdatasync at recovery":  func(path string, dir, opening bool) bool { return opening && inLog(path) },
 	} {
 		t.Run(name, func(t *testing.T) {
-			for seed := range uint64(chains(t)) {
+			for seed := range uint64(mostChains) {
 				if err := newChain(seed, lie).run(); err != nil {
 					t.Logf("chain %d: %v", seed, err)
 					return

@@ -20,6 +20,8 @@ type api struct {
 	streams *shards.Streams
 	tokens  *sealer
 	service *awsapi.Service
+
+	subscriptions subscriptions
 }
 
 // keyName is the metadata key of the secret that seals iterators and tokens, so that they stay
@@ -61,6 +63,11 @@ func New(ctx context.Context, streams *shards.Streams, meta shards.Meta) (*awsap
 			awsapi.Raw("PutRecords", a.putRecords),
 			awsapi.Handle("GetShardIterator", a.getShardIterator),
 			awsapi.Raw("GetRecords", a.getRecords),
+			awsapi.Handle("RegisterStreamConsumer", a.registerStreamConsumer),
+			awsapi.Handle("DeregisterStreamConsumer", a.deregisterStreamConsumer),
+			awsapi.Handle("DescribeStreamConsumer", a.describeStreamConsumer),
+			awsapi.Handle("ListStreamConsumers", a.listStreamConsumers),
+			awsapi.Events("SubscribeToShard", a.subscribeToShard),
 			awsapi.Handle("AddTagsToStream", a.addTagsToStream),
 			awsapi.Handle("RemoveTagsFromStream", a.removeTagsFromStream),
 			awsapi.Handle("ListTagsForStream", a.listTagsForStream),
@@ -119,6 +126,9 @@ func named(ctx context.Context, name, arn *string) (shards.Scope, string, error)
 		if s.Region != scope.Region {
 			return fault("StreamARN %s is of another region than the request, which is for %s.", *arn, scope.Region)
 		}
+		if err := allowed(ctx, s.Account); err != nil {
+			return shards.Scope{}, "", err
+		}
 		if name != nil && *name != byARN {
 			return fault("StreamName %s and StreamARN %s name different streams.", *name, *arn)
 		}
@@ -136,6 +146,16 @@ func notActive(s *shards.Stream) error {
 
 func noStream(s *shards.Stream) error {
 	return errs.New(errs.NotFound, "Stream %s under account %s not found.", s.Name, s.Account)
+}
+
+// allowed refuses streams of other accounts to callers whose account has been verified. Without
+// verification anybody may name any account.
+func allowed(ctx context.Context, account string) error {
+	c := awsapi.CallerOf(ctx)
+	if c.Verified && account != c.Account {
+		return errs.New(errs.Denied, "Account %s is not authorized to use streams of account %s.", c.Account, account)
+	}
+	return nil
 }
 
 func scopeOf(ctx context.Context) shards.Scope {

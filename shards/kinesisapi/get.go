@@ -153,7 +153,7 @@ func (a *api) getRecords(ctx context.Context, body, dst []byte) ([]byte, error) 
 	if err := decodeAndValidate(wire, body, in); err != nil {
 		return nil, err
 	}
-	s, sh, pos, err := a.openIterator(in)
+	s, sh, pos, err := a.openIterator(ctx, in)
 	if err != nil {
 		return nil, err
 	}
@@ -222,7 +222,7 @@ func appendRecord(dst []byte, sh *shards.Shard, r *shards.Record) []byte {
 
 const iteratorTime = "Mon Jan 02 15:04:05 MST 2006"
 
-func (a *api) openIterator(in *getRecordsIn) (*shards.Stream, *shards.Shard, shards.Pos, error) {
+func (a *api) openIterator(ctx context.Context, in *getRecordsIn) (*shards.Stream, *shards.Shard, shards.Pos, error) {
 	t, ok := a.tokens.open(*in.ShardIterator, iteratorToken)
 	if !ok {
 		return nil, nil, 0, errs.New(errs.Invalid, "Invalid ShardIterator.")
@@ -235,6 +235,9 @@ func (a *api) openIterator(in *getRecordsIn) (*shards.Stream, *shards.Shard, sha
 	if s == nil || s.Shard(t.shard) == nil {
 		account, stream, _ := strings.Cut(t.extra, "/")
 		return nil, nil, 0, noShard(account, stream, t.shard)
+	}
+	if err := allowed(ctx, s.Account); err != nil {
+		return nil, nil, 0, err
 	}
 	if in.StreamARN != nil && *in.StreamARN != s.ARN() {
 		return nil, nil, 0, errs.New(errs.Invalid, "StreamARN %s is not the stream of the ShardIterator.", *in.StreamARN)

@@ -68,7 +68,7 @@ func (a *api) listShards(ctx context.Context, in *listShardsIn) (*listShardsOut,
 // listFrom finds the stream, the filter and the number of the shard after which the list starts.
 func (a *api) listFrom(ctx context.Context, in *listShardsIn) (s *shards.Stream, f *shardFilter, after int64, err error) {
 	if in.NextToken != nil {
-		return a.listOn(in)
+		return a.listOn(ctx, in)
 	}
 	if in.StreamName == nil && in.StreamARN == nil {
 		return nil, nil, 0, errs.New(errs.Invalid, "Either NextToken or StreamName should be provided.")
@@ -89,7 +89,7 @@ func (a *api) listFrom(ctx context.Context, in *listShardsIn) (s *shards.Stream,
 	return s, in.ShardFilter, int64(n), err
 }
 
-func (a *api) listOn(in *listShardsIn) (*shards.Stream, *shardFilter, int64, error) {
+func (a *api) listOn(ctx context.Context, in *listShardsIn) (*shards.Stream, *shardFilter, int64, error) {
 	for _, other := range []struct {
 		name  string
 		given bool
@@ -114,6 +114,9 @@ func (a *api) listOn(in *listShardsIn) (*shards.Stream, *shardFilter, int64, err
 	s := a.streams.ByID(t.stream)
 	if s == nil {
 		return nil, nil, 0, errs.New(errs.NotFound, "The stream of the NextToken does not exist any more.")
+	}
+	if err := allowed(ctx, s.Account); err != nil {
+		return nil, nil, 0, err
 	}
 	var f *shardFilter
 	err := json.Unmarshal([]byte(t.extra), &f)

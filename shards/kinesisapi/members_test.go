@@ -11,18 +11,19 @@ import (
 
 // The constraints of AWS's model that several members share.
 const (
-	aName  = "string 1..128 [a-zA-Z0-9_.-]+"
-	anARN  = `string 1..2048 arn:aws.*:kinesis:.*:\d{12}:stream/\S+`
-	anID   = "string 1..24 [a-z0-9]{20}-[a-z0-9]{3}"
-	aSeq   = `string 0|([1-9]\d{0,128})`
-	aToken = "string 1..1048576"
-	aPage  = "integer 1..10000"
-	aBlob  = "required blob 0..10485760"
-	aKey   = "required string 1..256"
-	aHash  = `string 0|([1-9]\d{0,38})`
-	aRes   = `required string 1..2048 arn:aws.*:kinesis:.*:\d{12}:.*stream/\S+`
-	aTags  = "required map 1..200 key 1..128 value 0..256"
-	tagKey = "required list 1..50 elem 1..128"
+	aName     = "string 1..128 [a-zA-Z0-9_.-]+"
+	anARN     = `string 1..2048 arn:aws.*:kinesis:.*:\d{12}:stream/\S+`
+	anID      = "string 1..24 [a-z0-9]{20}-[a-z0-9]{3}"
+	aSeq      = `string 0|([1-9]\d{0,128})`
+	aToken    = "string 1..1048576"
+	aPage     = "integer 1..10000"
+	aBlob     = "required blob 0..10485760"
+	aKey      = "required string 1..256"
+	aHash     = `string 0|([1-9]\d{0,38})`
+	aRes      = `required string 1..2048 arn:aws.*:kinesis:.*:\d{12}:.*stream/\S+`
+	aTags     = "required map 1..200 key 1..128 value 0..256"
+	aConsumer = `1..2048 ^(arn):aws.*:kinesis:.*:\d{12}:.*stream\/[a-zA-Z0-9_.-]+\/consumer\/[a-zA-Z0-9_.-]+:[0-9]+`
+	tagKey    = "required list 1..50 elem 1..128"
 )
 
 // model is the input of every operation as AWS's model of 2013-12-02 has it, with what came later:
@@ -70,6 +71,16 @@ var model = map[string]map[string]string{
 	"GetResourcePolicy":    {"ResourceARN": aRes, "StreamId": anID},
 	"DeleteResourcePolicy": {"ResourceARN": aRes, "StreamId": anID},
 	"DescribeLimits":       {},
+
+	"RegisterStreamConsumer":   {"StreamARN": "required " + anARN, "StreamId": anID, "ConsumerName": "required " + aName, "Tags": "map 1..200 key 1..128 value 0..256"},
+	"DeregisterStreamConsumer": {"StreamARN": anARN, "StreamId": anID, "ConsumerName": aName, "ConsumerARN": "string " + aConsumer},
+	"DescribeStreamConsumer":   {"StreamARN": anARN, "StreamId": anID, "ConsumerName": aName, "ConsumerARN": "string " + aConsumer},
+	"ListStreamConsumers":      {"StreamARN": "required " + anARN, "StreamId": anID, "NextToken": aToken, "MaxResults": aPage, "StreamCreationTimestamp": "timestamp"},
+	"SubscribeToShard": {
+		"ConsumerARN": "required string " + aConsumer, "StreamId": anID, "ShardId": "required " + aName, "DryRun": "boolean", "StartingPosition": "required structure",
+		"StartingPosition.Type":           "required string AFTER_SEQUENCE_NUMBER|AT_SEQUENCE_NUMBER|AT_TIMESTAMP|LATEST|TRIM_HORIZON",
+		"StartingPosition.SequenceNumber": aSeq, "StartingPosition.Timestamp": "timestamp",
+	},
 }
 
 // inputs is what the operations read.
@@ -82,7 +93,9 @@ var inputs = map[string]any{
 	"IncreaseStreamRetentionPeriod": retentionIn{}, "DecreaseStreamRetentionPeriod": retentionIn{},
 	"UpdateStreamMode": updateStreamModeIn{}, "UpdateMaxRecordSize": updateMaxRecordSizeIn{},
 	"PutResourcePolicy": putResourcePolicyIn{}, "GetResourcePolicy": resourceIn{}, "DeleteResourcePolicy": resourceIn{},
-	"DescribeLimits": describeLimitsIn{},
+	"DescribeLimits":         describeLimitsIn{},
+	"RegisterStreamConsumer": registerStreamConsumerIn{}, "DeregisterStreamConsumer": deregisterStreamConsumerIn{},
+	"DescribeStreamConsumer": describeStreamConsumerIn{}, "ListStreamConsumers": listStreamConsumersIn{}, "SubscribeToShard": subscribeToShardIn{},
 }
 
 // TestEveryMemberOfTheModelIsKnown: a member that is not would be ignored without a word.

@@ -84,7 +84,7 @@ type streamRef struct {
 }
 
 type deleteStreamIn struct {
-	EnforceConsumerDeletion *bool // without consumers, both values mean the same
+	EnforceConsumerDeletion *bool
 	streamRef
 }
 
@@ -92,6 +92,13 @@ func (a *api) deleteStream(ctx context.Context, in *deleteStreamIn) (*empty, err
 	s, err := a.target(ctx, in.StreamName, in.StreamARN)
 	if err != nil {
 		return nil, err
+	}
+	consumers, err := s.Consumers(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if len(consumers) > 0 && !value(in.EnforceConsumerDeletion) {
+		return nil, errs.New(errs.InUse, "DeleteStream can't delete %s because there are consumers associated with this data stream. To delete %s anyway, set the EnforceConsumerDeletion parameter to true to force the deletion of all the consumers that are associated with it.", s.ARN(), s.Name)
 	}
 	return nil, a.streams.Delete(ctx, s)
 }
@@ -199,7 +206,12 @@ func (a *api) describeStreamSummary(ctx context.Context, in *describeStreamSumma
 	if err != nil {
 		return nil, err
 	}
+	consumers, err := s.Consumers(ctx)
+	if err != nil {
+		return nil, err
+	}
 	return &describeStreamSummaryOut{streamDescriptionSummary{
+		ConsumerCount:        int32(len(consumers)),
 		streamSummary:        summarize(s),
 		RetentionPeriodHours: int32(s.Attributes().Retention / time.Hour),
 		EnhancedMonitoring:   []monitoring{{ShardLevelMetrics: []string{}}},

@@ -32,9 +32,10 @@ func newSealer(secret []byte) (*sealer, error) {
 type tokenKind byte
 
 const (
-	iteratorToken    tokenKind = 1
-	listShardsToken  tokenKind = 2
-	listStreamsToken tokenKind = 3
+	iteratorToken      tokenKind = 1
+	listShardsToken    tokenKind = 2
+	listStreamsToken   tokenKind = 3
+	listConsumersToken tokenKind = 4
 )
 
 // token is what is sealed. Its first byte is the kind, which makes an iterator useless as a token.

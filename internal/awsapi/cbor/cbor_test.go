@@ -172,7 +172,8 @@ func TestKindAndScalars(t *testing.T) {
 	if no || !yes || !ok1 || !ok2 || ok3 {
 		t.Errorf("booleans: %t, %t, %t, %t, %t", no, yes, ok1, ok2, ok3)
 	}
-	if !r.Null() || !r.Null() || r.Null() {
+	null, undefined, tag := r.Null(), r.Null(), r.Null()
+	if !null || !undefined || tag {
 		t.Error("null and undefined are Null, a tag is not")
 	}
 	if !r.SkipTags() || r.Kind() != cbor.Integer {

@@ -19,6 +19,12 @@ import (
 // maxVariables is the service's limit on the user's variables, in bytes of their JSON.
 const maxVariables = 4096
 
+// memoryOfCPU is the memory with which Lambda gives a function one processor (Lambda docs, "Configure
+// Lambda function memory"). A Go handler gets as many threads: small events, which are handed from
+// goroutine to goroutine, are then answered in about two thirds of the time, and one function does
+// not take every core. Users who want more set GOMAXPROCS.
+const memoryOfCPU = 1769 << 20
+
 // latest is the version every environment reports: an artifact carries a content hash, not a
 // published version number.
 const latest = "$LATEST"
@@ -69,6 +75,7 @@ func variables(a runtime.Artifact, memory int64, tmp, api string, now time.Time)
 		"TMPDIR":                   tmp,
 		"LD_LIBRARY_PATH":          a.Path + ":" + filepath.Join(a.Path, "lib"),
 		"AWS_XRAY_CONTEXT_MISSING": "LOG_ERROR",
+		"GOMAXPROCS":               strconv.FormatInt((memory+memoryOfCPU-1)/memoryOfCPU, 10),
 	}
 	if a.Endpoint != "" {
 		defaults["AWS_ENDPOINT_URL"] = a.Endpoint

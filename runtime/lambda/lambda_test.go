@@ -62,7 +62,7 @@ func TestHandlersSeeTheServicesEnvironment(t *testing.T) {
 		"AWS_LAMBDA_INITIALIZATION_TYPE": "on-demand", "AWS_LAMBDA_LOG_GROUP_NAME": "/aws/lambda/f", "AWS_ACCESS_KEY_ID": "123456789012",
 		"AWS_SECRET_ACCESS_KEY": "shardmill", "AWS_SESSION_TOKEN": "shardmill", "AWS_ENDPOINT_URL": "http://127.0.0.1:4566",
 		"LAMBDA_TASK_ROOT": root(t), "_HANDLER": "bootstrap", "PATH": "/usr/local/bin:/usr/bin:/bin:/opt/bin",
-		"LD_LIBRARY_PATH": root(t) + ":" + root(t) + "/lib", "AWS_XRAY_CONTEXT_MISSING": "LOG_ERROR", "_X_AMZN_TRACE_ID": "Root=1-2-3",
+		"LD_LIBRARY_PATH": root(t) + ":" + root(t) + "/lib", "AWS_XRAY_CONTEXT_MISSING": "LOG_ERROR", "GOMAXPROCS": "1", "_X_AMZN_TRACE_ID": "Root=1-2-3",
 	}
 	for name, value := range want {
 		if got.Env[name] != value {

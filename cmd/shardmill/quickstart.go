@@ -124,7 +124,6 @@ func (q *quickstart) dropFunctions(ctx context.Context) error {
 	}
 	built := filepath.Join(q.cfg.Data, "regions") // aside, then renamed into the folder
 	build := exec.CommandContext(ctx, "go", "build", "-tags", "lambda.norpc", "-ldflags", "-s -w", "-o", built, earthquakes.RegionsPackage)
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	build.Cancel = func() error { return build.Process.Signal(os.Interrupt) } // so that it removes its own temporary files
 	build.WaitDelay = 5 * time.Second
 	if text, err := build.CombinedOutput(); ctx.Err() != nil {

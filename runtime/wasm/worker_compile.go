@@ -5,9 +5,15 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	goruntime "runtime"
 
 	"github.com/tetratelabs/wazero"
+	"github.com/tetratelabs/wazero/experimental"
 )
+
+// compileThreads is how many functions of a module are compiled at a time. Half as many jobs as
+// there are cores run at once, so together they have a thread a core.
+const compileThreads = 2
 
 // compileMain is the life of a compile job.
 func compileMain() int {
@@ -67,6 +73,8 @@ func compileModule(ctx context.Context, binary []byte, cacheDir string) (moduleI
 	if err := checkImports(m, provided); err != nil {
 		return info, err
 	}
+	goruntime.GOMAXPROCS(compileThreads)
+	ctx = experimental.WithCompilationWorkers(ctx, compileThreads)
 	if _, err := r.CompileModule(ctx, binary); err != nil {
 		return info, fmt.Errorf("it is not a valid WebAssembly 2.0 module: %w", err)
 	}

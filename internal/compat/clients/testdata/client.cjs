@@ -79,6 +79,24 @@ async function streams() {
   for (const shard of seen.Shards) note(shard, "LATEST", -1, await read(latest[shard]));
 }
 
+// Fan-out: every record of every shard is pushed, in order, as it is read.
+async function fanOut() {
+  const arn = "arn:aws:kinesis:us-east-1:000000000000:stream/" + plan.Stream;
+  const { Consumer } = await kinesis.send(new kinesisSDK.RegisterStreamConsumerCommand({ StreamARN: arn, ConsumerName: "javascript" }));
+  for (const shard of seen.Shards) {
+    const wanted = (await read(await iterator(shard, "TRIM_HORIZON"))).map((r) => r.SequenceNumber);
+    const pushed = [];
+    const { EventStream } = await kinesis.send(new kinesisSDK.SubscribeToShardCommand({
+      ConsumerARN: Consumer.ConsumerARN, ShardId: shard, StartingPosition: { Type: "TRIM_HORIZON" } }));
+    for await (const { SubscribeToShardEvent: event } of EventStream) {
+      assert.ok(event.ContinuationSequenceNumber);
+      pushed.push(...event.Records.map((r) => r.SequenceNumber));
+      if (event.MillisBehindLatest === 0) break;
+    }
+    assert.deepEqual(pushed, wanted);
+  }
+}
+
 async function deliveries() {
   await firehose.send(new firehoseSDK.CreateDeliveryStreamCommand({
     DeliveryStreamName: plan.Delivery,
@@ -94,7 +112,7 @@ async function deliveries() {
   assert.equal(out.RequestResponses.length, lines.length - 1);
 }
 
-streams().then(deliveries).then(() => {
+streams().then(fanOut).then(deliveries).then(() => {
   console.log(JSON.stringify(seen));
   kinesis.destroy();
   firehose.destroy();

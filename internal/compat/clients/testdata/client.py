@@ -80,6 +80,23 @@ put(plan["Last"])
 for shard in seen["Shards"]:
     note(shard, "LATEST", -1, read(latest[shard]))
 
+# Fan-out: every record of every shard is pushed, in order, as it was read above.
+consumer = kinesis.register_stream_consumer(
+    StreamARN="arn:aws:kinesis:us-east-1:000000000000:stream/" + plan["Stream"], ConsumerName="boto3")["Consumer"]
+for shard in seen["Shards"]:
+    wanted = [r["SequenceNumber"] for r in read(iterator(shard, "TRIM_HORIZON"))]
+    pushed = []
+    events = kinesis.subscribe_to_shard(
+        ConsumerARN=consumer["ConsumerARN"], ShardId=shard, StartingPosition={"Type": "TRIM_HORIZON"})["EventStream"]
+    for event in events:
+        event = event["SubscribeToShardEvent"]
+        assert event["ContinuationSequenceNumber"]
+        pushed += [r["SequenceNumber"] for r in event["Records"]]
+        if event["MillisBehindLatest"] == 0:
+            break
+    events.close()
+    assert pushed == wanted, (shard, pushed, wanted)
+
 firehose.create_delivery_stream(
     DeliveryStreamName=plan["Delivery"],
     ExtendedS3DestinationConfiguration={

@@ -113,7 +113,5 @@ async function deliveries() {
 }
 
 streams().then(fanOut).then(deliveries).then(() => {
-  console.log(JSON.stringify(seen));
-  kinesis.destroy();
-  firehose.destroy();
+  process.stdout.write(JSON.stringify(seen) + "\n", () => process.exit()); // subscriptions would hold it up
 });

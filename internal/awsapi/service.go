@@ -18,7 +18,6 @@ import (
 	"io"
 	"net/http"
 	"reflect"
-	"runtime/debug"
 	"strconv"
 	"strings"
 	"sync"
@@ -292,12 +291,11 @@ func (p *panicError) Error() string {
 
 // call runs the operation. A panic is a fault of ours that must not end the host.
 func (op *Op) call(ctx context.Context, body, dst []byte) (out []byte, err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			out, err = nil, &panicError{op.Name, p, debug.Stack()}
-		}
-	}()
-	return op.run(ctx, body, dst)
+	err = guard(op.Name, func() (err error) {
+		out, err = op.run(ctx, body, dst)
+		return err
+	})
+	return out, err
 }
 
 // target is what an X-Amz-Target header names: PREFIX.OPERATION.

@@ -13,6 +13,11 @@ import (
 // writeTimeout is how long a client of an event stream may take to accept a message.
 const writeTimeout = 30 * time.Second
 
+// headDelay is how long the head of an event stream waits. The SDK for Go closes its request's body
+// when the head comes; a head that is there within microseconds finds Go's HTTP client still looking
+// for the body's end, and that client then drops the connection with the stream on it.
+const headDelay = 5 * time.Millisecond
+
 // Events makes an operation that answers with an event stream. fn looks at the request: its error
 // is an ordinary answer. What it returns then runs after the answer's head has been sent, until it
 // returns: nil ends the stream, an error is its last message.
@@ -71,6 +76,10 @@ func (m *Mux) stream(w http.ResponseWriter, r *http.Request, caller Caller, t ta
 	if err != nil {
 		m.refuse(w, caller, t, err)
 		return
+	}
+	select {
+	case <-ctx.Done():
+	case <-time.After(headDelay):
 	}
 	w.Header().Set("Content-Type", "application/vnd.amazon.eventstream")
 	w.WriteHeader(http.StatusOK)

@@ -101,6 +101,7 @@ func (h *host) subscribe(ctx context.Context, body string) *watcher {
 		defer close(w.done)
 		h.api.ServeHTTP(w, r)
 	}()
+	time.Sleep(10 * time.Millisecond) // of the bubble's clock: the head waits a little
 	return w
 }
 

@@ -18,6 +18,8 @@ package shards
 import (
 	"context"
 	"iter"
+
+	"github.com/shardmill/shardmill/internal/errs"
 )
 
 // ShardID names a shard's log inside the store. It is allocated once and never reused, not even
@@ -30,8 +32,9 @@ type Pos uint64
 
 // Entry is a record on its way into a shard.
 type Entry struct {
-	Key  []byte // partition key, UTF-8, at most 1,024 bytes; may be empty
-	Data []byte
+	Key   []byte // partition key, UTF-8, at most 1,024 bytes; may be empty
+	Data  []byte
+	Flags uint8 // kept and given back
 }
 
 // Record is a stored record. Its slices are immutable and shared: never write to them.
@@ -40,6 +43,7 @@ type Record struct {
 	Arrived int64 // ms since the epoch, non-decreasing within a shard
 	Key     []byte
 	Data    []byte
+	Flags   uint8
 }
 
 // Run is a sequence of entries for one shard, appended in order and without others in between.
@@ -65,7 +69,11 @@ type Budget struct {
 type Bounds struct {
 	Horizon Pos // nothing at or before it can be read any more
 	Last    Pos
+	Sealed  bool // there will be no record after Last
 }
+
+// ErrSealed is the error of an append to a sealed shard: nothing was stored.
+var ErrSealed = errs.New(errs.Unavailable, "the shard takes no records any more")
 
 // Log keeps the records of all shards. Errors are of package errs: NotFound for a shard that was
 // not created or is deleted, Unavailable when nothing was stored and nothing can be (disk full,
@@ -88,7 +96,7 @@ type Log interface {
 	Notify(ids []ShardID, ch chan<- struct{}) (stop func())
 }
 
-// Keeper creates, trims and deletes the logs of shards. All three are idempotent.
+// Keeper creates, seals, trims and deletes the logs of shards. All four are idempotent.
 type Keeper interface {
 	Create(ctx context.Context, ids []ShardID) error
 	// Trim gives up the records at or before a position: they cannot be read any more and their
@@ -96,6 +104,11 @@ type Keeper interface {
 	// whoever asked for it; positions are never given out twice all the same.
 	Trim(ctx context.Context, id ShardID, through Pos) error
 	Delete(ctx context.Context, ids []ShardID) error
+	// Seal ends shards for writers: when it has returned, no append to them is ever acknowledged
+	// again (ErrSealed) and their last positions stand. at is a time, ms since the epoch, that is
+	// not before the arrival of any record in them, nor after that of any later append anywhere.
+	// Whoever waits for one of the shards is notified.
+	Seal(ctx context.Context, ids []ShardID) (at int64, err error)
 }
 
 // Rev is the revision of a metadata key: it changes with every write of the key. 0 is absent.

@@ -24,8 +24,9 @@ const (
 // writer goroutine takes groups off the front, writes and syncs them.
 type commitState struct {
 	mu     sync.Mutex
-	work   *sync.Cond // signalled when a group can be taken, or on stop
-	groups []*group   // the last one is open
+	work   *sync.Cond      // signalled when a group can be taken, or on stop
+	groups []*group        // the last one is open
+	newest <-chan struct{} // closed when the group that was opened last is done
 	queued int
 	room   chan struct{} // closed and replaced when queued shrinks
 	lastMs int64         // arrival times never go back
@@ -144,6 +145,8 @@ func (s *Store) lookUp(runs []shards.Run, results []shards.Result, logs []*shard
 	for i := range runs {
 		if logs[i] = s.index.shards[runs[i].Shard]; logs[i] == nil {
 			results[i].Err = errs.New(errs.NotFound, "shard log %d does not exist", runs[i].Shard)
+		} else if logs[i].closing {
+			results[i].Err = shards.ErrSealed
 		}
 		any = any || results[i].Err == nil && len(runs[i].Entries) > 0
 	}
@@ -167,6 +170,7 @@ func (c *commitState) groupFor(s *Store, size int) *group {
 	g := &group{segment: c.number, off: c.off, number: c.seq, seed: seed(s.storeID, c.number), done: make(chan struct{}),
 		buf: make([]byte, 0, max(size+4096, c.lastLen+c.lastLen/4))} // groups in a row are alike: growing them costs a copy
 	c.groups = append(c.groups, g)
+	c.newest = g.done
 	return g
 }
 

@@ -111,27 +111,30 @@ func decodeFrame(b []byte, seed uint32) (f frame, body []byte, ok bool) {
 	return f, body, crc32.Update(seed, castagnoli, body) == f.bodyCRC
 }
 
-// appendRecord encodes a record: data length u32, key length u16, two zero bytes, key, data.
+// appendRecord encodes a record: data length u32, key length u16, flags u8, a zero byte, key, data.
 func appendRecord(b []byte, e *shards.Entry) []byte {
 	var h [recordHeader]byte
 	binary.LittleEndian.PutUint32(h[:], uint32(len(e.Data)))
 	binary.LittleEndian.PutUint16(h[4:], uint16(len(e.Key)))
+	h[6] = e.Flags
 	b = append(b, h[:]...)
 	b = append(b, e.Key...)
 	return append(b, e.Data...)
 }
 
 // decodeRecord takes the first record off a body.
-func decodeRecord(body []byte) (key, data, rest []byte, ok bool) {
+func decodeRecord(body []byte) (e shards.Entry, rest []byte, ok bool) {
 	if len(body) < recordHeader {
-		return nil, nil, nil, false
+		return e, nil, false
 	}
 	k, d := int(binary.LittleEndian.Uint16(body[4:])), int(binary.LittleEndian.Uint32(body))
+	e.Flags = body[6]
 	body = body[recordHeader:]
 	if k+d > len(body) {
-		return nil, nil, nil, false
+		return e, nil, false
 	}
-	return body[:k:k], body[k : k+d : k+d], body[k+d:], true
+	e.Key, e.Data = body[:k:k], body[k:k+d:k+d]
+	return e, body[k+d:], true
 }
 
 func recordSize(e *shards.Entry) int { return recordHeader + len(e.Key) + len(e.Data) }

@@ -27,9 +27,11 @@ type shardIndex struct {
 	horizon shards.Pos // everything at or before it is gone
 	last    shards.Pos // newest readable position
 	deleted bool
+	sealed  bool
 	kept    floor // as metadata have it
 
 	next    shards.Pos // next position to assign; owned by commitState.mu
+	closing bool       // no position is assigned any more; owned by commitState.mu
 	waiters map[chan<- struct{}]int
 }
 
@@ -102,7 +104,7 @@ func (s *Store) Bounds(_ context.Context, id shards.ShardID) (shards.Bounds, err
 	}
 	sh.mu.RLock()
 	defer sh.mu.RUnlock()
-	return shards.Bounds{Horizon: sh.horizon, Last: sh.last}, nil
+	return shards.Bounds{Horizon: sh.horizon, Last: sh.last, Sealed: sh.sealed}, nil
 }
 
 // Notify implements shards.Log.

@@ -381,7 +381,7 @@ func FuzzScanSegment(f *testing.F) {
 				t.Fatal("a frame was listed that does not decode")
 			}
 			for len(body) > 0 {
-				if _, _, body, ok = decodeRecord(body); !ok {
+				if _, body, ok = decodeRecord(body); !ok {
 					break
 				}
 			}

@@ -2,6 +2,7 @@ package journal
 
 import (
 	"context"
+	"errors"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -138,4 +139,66 @@ func TestCloseUnderLoad(t *testing.T) {
 	inTime(t, "Close", func() { s.Close() })
 	stop.Store(true)
 	wg.Wait()
+}
+
+// A sealed shard takes nothing more, whatever was under way; what it had can be read, also after a
+// crash.
+func TestASealIsTheEndForWriters(t *testing.T) {
+	fs := vfs.NewCrashableMem()
+	s := open(t, fs, Options{})
+	create(t, s, 1, 2)
+	var wg sync.WaitGroup
+	var acked, refused atomic.Int64
+	begun := make(chan struct{}, 4)
+	for range 4 {
+		wg.Go(func() {
+			for i := 0; ; i++ {
+				if i == 10 {
+					begun <- struct{}{}
+				}
+				switch err := appendOne(s, 1, "x"); {
+				case err == nil:
+					acked.Add(1)
+				case errors.Is(err, shards.ErrSealed):
+					refused.Add(1)
+					return
+				default:
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	for range 4 {
+		<-begun
+	}
+	at, err := s.Seal(t.Context(), []shards.ShardID{1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, _ := s.Bounds(t.Context(), 1)
+	wg.Wait()
+	if after, _ := s.Bounds(t.Context(), 1); !b.Sealed || after != b || int64(b.Last) != acked.Load() || refused.Load() != 4 {
+		t.Fatalf("%+v when sealed, %+v later; %d acknowledged, %d refused", b, after, acked.Load(), refused.Load())
+	}
+	if r := put(t, s, 2, "later"); r.Arrived < at {
+		t.Fatalf("a later record arrived at %d, before the seal's %d", r.Arrived, at)
+	}
+	crashed := fs.CrashClone(vfs.CrashCloneCfg{})
+	s = open(t, crashed, Options{})
+	if after, _ := s.Bounds(t.Context(), 1); after != b {
+		t.Fatalf("%+v when sealed, %+v after a power cut", b, after)
+	}
+	if err := appendOne(s, 1, "x"); !errors.Is(err, shards.ErrSealed) {
+		t.Fatalf("an append after a power cut: %v", err)
+	}
+	if got := read(t, s, 1, 0, everything); len(got) != int(b.Last) {
+		t.Fatalf("%d records of %d", len(got), b.Last)
+	}
+	if _, err := s.Seal(t.Context(), []shards.ShardID{1}); err != nil {
+		t.Fatalf("sealing again: %v", err)
+	}
+	if _, err := s.Seal(t.Context(), []shards.ShardID{9}); !errs.Is(err, errs.NotFound) {
+		t.Fatalf("sealing a shard that does not exist: %v", err)
+	}
 }

@@ -231,8 +231,9 @@ func (m *meta) Txn(ctx context.Context, conds []shards.Cmp, ops []shards.Op) (bo
 
 // floor is what must outlive a shard's segments.
 type floor struct {
-	Trimmed shards.Pos `json:"trimmed"` // nothing at or before it may be read
-	Next    shards.Pos `json:"next"`    // no position below it may be given out again
+	Trimmed shards.Pos `json:"trimmed"`          // nothing at or before it may be read
+	Next    shards.Pos `json:"next"`             // no position below it may be given out again
+	Sealed  bool       `json:"sealed,omitempty"` // no position may be given out again at all
 }
 
 func floorKey(id shards.ShardID) []byte {

@@ -39,7 +39,7 @@ func (s *Store) Read(ctx context.Context, id shards.ShardID, after shards.Pos, m
 				return dst, err
 			}
 			for pos := refs[i].first; len(body) > 0; pos++ {
-				key, data, rest, ok := decodeRecord(body)
+				e, rest, ok := decodeRecord(body)
 				if !ok {
 					return dst, s.corrupt(&refs[i], "a record reaches beyond its frame")
 				}
@@ -47,11 +47,11 @@ func (s *Store) Read(ctx context.Context, id shards.ShardID, after shards.Pos, m
 				if pos <= after {
 					continue
 				}
-				if full(len(key) + len(data)) {
+				if full(len(e.Key) + len(e.Data)) {
 					return dst, nil
 				}
-				dst = append(dst, shards.Record{Pos: pos, Arrived: refs[i].arrival, Key: key, Data: data})
-				size += len(key) + len(data)
+				dst = append(dst, shards.Record{Pos: pos, Arrived: refs[i].arrival, Key: e.Key, Data: e.Data, Flags: e.Flags})
+				size += len(e.Key) + len(e.Data)
 				after = pos
 				if full(0) {
 					break

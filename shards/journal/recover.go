@@ -25,7 +25,7 @@ func (s *Store) recover() error {
 		return errs.Wrap(errs.Unavailable, err, "the metadata in %s cannot be read", s.fs.PathJoin(s.dir, "meta"))
 	}
 	for id, f := range floors {
-		s.index.shards[id] = &shardIndex{horizon: f.Trimmed, last: max(f.Next, 1) - 1, kept: f}
+		s.index.shards[id] = &shardIndex{horizon: f.Trimmed, last: max(f.Next, 1) - 1, sealed: f.Sealed, closing: f.Sealed, kept: f}
 	}
 	highest, err := s.meta.highest()
 	if err != nil {
@@ -47,6 +47,9 @@ func (s *Store) recover() error {
 	for id, sh := range s.index.shards {
 		if end := sh.end(); end < sh.last { // floors only tell of records that were synced
 			return errs.New(errs.Invalid, "the records %d to %d of shard log %d are missing in %s: a segment was removed, replaced or cut short; restore the folder from a copy", end+1, sh.last, id, s.logDir)
+		}
+		if sh.sealed && sh.last >= sh.kept.Next {
+			return errs.New(errs.Invalid, "shard log %d was sealed at position %d, and %s has records up to %d: the metadata are damaged or too old; restore the folder from a copy", id, sh.kept.Next-1, s.logDir, sh.last)
 		}
 		sh.next = sh.last + 1
 	}

@@ -3,6 +3,7 @@ package journal
 import (
 	"context"
 	"errors"
+	"time"
 
 	"github.com/shardmill/shardmill/internal/errs"
 	"github.com/shardmill/shardmill/shards"
@@ -35,6 +36,62 @@ func (s *Store) Create(_ context.Context, ids []shards.ShardID) error {
 		}
 	}
 	return nil
+}
+
+// Seal implements shards.Keeper. It holds when the floors say so; a shard whose floor could not be
+// stored takes no appends all the same, until the next Seal or Open.
+func (s *Store) Seal(ctx context.Context, ids []shards.ShardID) (at int64, err error) {
+	s.maintain.Lock()
+	defer s.maintain.Unlock()
+	logs, at, written, err := s.closeToWriters(ids)
+	if err != nil {
+		return 0, err
+	}
+	if written != nil {
+		<-written
+	}
+	if err := s.Fault(); err != nil {
+		return 0, err // what was in flight may be stored or not
+	}
+	floors := make(map[shards.ShardID]floor, len(ids))
+	for i, sh := range logs {
+		sh.mu.RLock()
+		floors[ids[i]] = floor{Trimmed: sh.horizon, Next: sh.last + 1, Sealed: true}
+		sh.mu.RUnlock()
+	}
+	if err := s.meta.putFloors(ctx, ids, func(id shards.ShardID) floor { return floors[id] }); err != nil {
+		return 0, errs.Wrap(errs.Unavailable, err, "the end of the shards could not be stored")
+	}
+	for i, sh := range logs {
+		sh.mu.Lock()
+		sh.sealed, sh.kept = true, floors[ids[i]]
+		sh.wake()
+		sh.mu.Unlock()
+	}
+	return at, nil
+}
+
+// closeToWriters lets no append begin to the shards any more. What began
+// before is done when written is closed; nil if there was nothing.
+func (s *Store) closeToWriters(ids []shards.ShardID) (logs []*shardIndex, at int64, written <-chan struct{}, err error) {
+	c := &s.commit
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.stop {
+		return nil, 0, nil, s.closing()
+	}
+	for _, id := range ids {
+		sh, err := s.shard(id)
+		if err != nil {
+			return nil, 0, nil, err
+		}
+		logs = append(logs, sh)
+	}
+	for _, sh := range logs {
+		sh.closing = true
+	}
+	c.lastMs = max(time.Now().UnixMilli(), c.lastMs)
+	return logs, c.lastMs, c.newest, nil
 }
 
 // Delete implements shards.Keeper.
@@ -166,7 +223,7 @@ func (s *Store) storeFloors(ctx context.Context) error {
 	s.index.mu.RLock()
 	for id, sh := range s.index.shards {
 		sh.mu.RLock()
-		if f := (floor{Trimmed: sh.horizon, Next: sh.last + 1}); f != sh.kept {
+		if f := (floor{Trimmed: sh.horizon, Next: sh.last + 1, Sealed: sh.sealed}); f != sh.kept {
 			ids = append(ids, id)
 			floors[id] = f
 		}

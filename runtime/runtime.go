@@ -141,6 +141,17 @@ type Artifact struct {
 	Account  string
 	Env      map[string]string // the user's environment variables
 	Endpoint string            // this host's own address, for AWS_ENDPOINT_URL; may be empty
+	Handler  string            // the handler's name, where the kind has one: "index.handler"
+	ABI      string            // "native", "pull" or "stdio" of a module; "" is what it looks like
+	Grants   Grants
+}
+
+// Grants are what a function may do beyond answering its invocations. The zero value grants nothing.
+type Grants struct {
+	Config  map[string]string // what the host call config answers
+	Metrics bool              // counters and gauges of its own
+	State   bool              // a small durable key-value store of its own
+	Emit    []string          // names of the streams that it may put records to
 }
 
 // Limits bound one execution environment and the number of them. Zero fields take Defaults.

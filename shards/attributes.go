@@ -17,6 +17,9 @@ type Attributes struct {
 	// ExpiredMs is a time, ms since the epoch: what arrived before it had expired when the retention
 	// was raised, and must not come back with the longer one.
 	ExpiredMs int64 `json:"expiredMs,omitempty"`
+	// Changes are when operations were called that may be called so many times a day: ms since the
+	// epoch, by operation. Kept only by hosts that limit them.
+	Changes map[string][]int64 `json:"changes,omitempty"`
 }
 
 // horizonMs is the time before which nothing can be read any more.
@@ -28,13 +31,29 @@ func (a *Attributes) horizonMs(now time.Time) int64 {
 func (s *Stream) Attributes() *Attributes { return s.attributes.Load() }
 
 // Update changes a stream's attributes, durably and then at once for everybody. change gets a copy;
-// its error is Update's, and nothing changes then.
+// its error is Update's, and nothing changes then. A stream that is not ACTIVE is errs.InUse.
 func (ss *Streams) Update(ctx context.Context, s *Stream, change func(*Attributes) error) error {
+	if s.State() != Active {
+		return s.notActive()
+	}
+	return ss.update(ctx, s, change)
+}
+
+// UpdateSlowly is Update for the attributes whose change takes a stream through UPDATING.
+func (ss *Streams) UpdateSlowly(ctx context.Context, s *Stream, change func(*Attributes) error) error {
+	if !s.state.CompareAndSwap(Active, Updating) {
+		return s.notActive()
+	}
+	if err := ss.update(ctx, s, change); err != nil {
+		s.state.Store(Active)
+		return err
+	}
+	return ss.finish(ctx, s, ss.delay(s, ss.options.Timing.Update))
+}
+
+func (ss *Streams) update(ctx context.Context, s *Stream, change func(*Attributes) error) error {
 	s.update.Lock()
 	defer s.update.Unlock()
-	if s.State() != Active {
-		return s.notFound()
-	}
 	next := *s.Attributes()
 	next.Tags = maps.Clone(next.Tags)
 	if next.Tags == nil {
@@ -43,13 +62,7 @@ func (ss *Streams) Update(ctx context.Context, s *Stream, change func(*Attribute
 	if err := change(&next); err != nil {
 		return err
 	}
-	r := s.record
-	r.State, r.Attributes = s.State(), next
-	v, err := encodeMeta(r)
-	if err != nil {
-		return err
-	}
-	if err := ss.apply(ctx, []Op{{Key: s.key(), Value: v}}); err != nil {
+	if err := ss.writeLocked(ctx, s, func(r *record) { r.Attributes = next }); err != nil {
 		return err
 	}
 	s.attributes.Store(&next)

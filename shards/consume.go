@@ -84,8 +84,17 @@ func (b *Batch) Each(ctx context.Context, fn func(sh *Shard, recs []Record) erro
 	s := b.Stream
 	for _, r := range b.Ranges {
 		sh := s.Shard(r.Shard)
+		if sh == nil { // closed for so long that it was forgotten
+			if s.owner.events.Expired != nil {
+				s.owner.events.Expired(s, b.Reader, &Shard{Number: r.Shard}, uint64(r.Through-r.After))
+			}
+			continue
+		}
 		for at := r.After; at < r.Through; {
 			recs, err := s.owner.store.Log().Read(ctx, sh.ID, at, Budget{Records: int(r.Through - at), Bytes: readAhead}, nil)
+			if errs.Is(err, errs.NotFound) && s.Shard(r.Shard) == nil && s.usable() {
+				recs, err = nil, nil
+			}
 			if err != nil {
 				return err
 			}
@@ -116,11 +125,12 @@ func lost(at, through Pos, recs []Record) uint64 {
 }
 
 // Consume hands the stream's records to r.Handle, batch after batch, until ctx ends, the stream is
-// deleted (errs.NotFound), or the store fails. After Unregister it ends with errs.Conflict when it
+// deleted (errs.NotFound), or the store fails. The records of a shard come after all records of the
+// shards that it was split or merged from, so that the order of each partition key is kept. After Unregister it ends with errs.Conflict when it
 // next cuts a batch or is done with one. Only one Consume may run for a reader: a second one ends
 // with errs.Conflict, too.
 func (s *Stream) Consume(ctx context.Context, r Reader) error {
-	if s.State() != Active {
+	if !s.usable() {
 		return s.notFound()
 	}
 	c := &consumer{stream: s, reader: r, wake: make(chan struct{}, 1)}
@@ -135,7 +145,8 @@ func (s *Stream) Consume(ctx context.Context, r Reader) error {
 		return err
 	}
 	c.rev = rev
-	defer s.owner.store.Log().Notify(s.shardIDs(), c.wake)()
+	c.follow()
+	defer func() { c.unwatch() }()
 	s.trimBehind(ctx, r.Name, c.state.Positions) // the last trim may have been forgotten
 	for {
 		if c.state.Cut == nil {
@@ -169,7 +180,33 @@ type consumer struct {
 	reader Reader
 	state  readerState
 	rev    Rev
-	wake   chan struct{}
+
+	layout  *layout // the shards it reads
+	wake    chan struct{}
+	unwatch func()
+}
+
+// follow takes up the stream's present shards. Where the reader is in shards that are gone is
+// forgotten; what it has not read of them has expired.
+func (c *consumer) follow() {
+	s := c.stream
+	c.layout = s.layout.Load()
+	if c.unwatch != nil {
+		c.unwatch()
+	}
+	c.unwatch = s.owner.store.Log().Notify(idsOf(c.layout.shards), c.wake)
+	if !s.usable() {
+		return
+	}
+	for n, pos := range c.state.Positions {
+		if c.layout.shard(n) != nil {
+			continue
+		}
+		if sh := s.forgotten(n); sh != nil && sh.Last > pos && s.owner.events.Expired != nil {
+			s.owner.events.Expired(s, c.reader.Name, sh, uint64(sh.Last-pos))
+		}
+		delete(c.state.Positions, n)
+	}
 }
 
 func (c *consumer) save(ctx context.Context) error {
@@ -230,6 +267,9 @@ func (c *consumer) nextCut(ctx context.Context) (*cut, error) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
+		if c.layout != c.stream.layout.Load() {
+			c.follow()
+		}
 		p := c.reader.Policy()
 		if err := c.count(ctx, t, p); err != nil {
 			return nil, err
@@ -248,6 +288,7 @@ func (c *consumer) nextCut(ctx context.Context) (*cut, error) {
 		case <-ctx.Done():
 			return nil, ctx.Err()
 		case <-c.wake:
+		case <-c.layout.changed:
 		case <-ring:
 		}
 	}
@@ -257,6 +298,7 @@ func (c *consumer) nextCut(ctx context.Context) (*cut, error) {
 // handed out, so that a long interval costs no memory.
 type tally struct {
 	seen    map[uint32]Pos // counted up to here, where it differs from the checkpoint
+	recs    []Record       // memory for reading
 	records int
 	bytes   int64
 	oldest  int64
@@ -267,34 +309,75 @@ func (t *tally) full(p Policy) bool {
 }
 
 // count adds what has arrived to t, up to the policy's size. Each cut starts with another shard, so
-// that a backlog of one does not keep the others waiting.
+// that a backlog of one does not keep the others waiting. Shards whose parents are not counted to
+// their ends yet are left out; when a parent came to its end meanwhile, they are looked at again.
 func (c *consumer) count(ctx context.Context, t *tally, p Policy) error {
-	log := c.stream.owner.store.Log()
-	all := c.stream.Shards()
+	all := c.layout.shards
+	if len(all) == 0 {
+		return c.stream.notFound()
+	}
 	first := int(c.state.Cuts % uint64(len(all)))
-	var recs []Record
-	for i := range all {
-		sh := all[(first+i)%len(all)]
-		at := max(t.seen[sh.Number], c.state.Positions[sh.Number])
-		for !t.full(p) {
-			left := Budget{Records: 1 << 16, Bytes: readAhead}
-			if p.Records > 0 {
-				left.Records = min(left.Records, p.Records-t.records)
+	for again := true; again && !t.full(p); {
+		before, leftOut := t.records, false
+		empty := make(map[uint32]bool)
+		for i := range all {
+			sh := all[(first+i)%len(all)]
+			if !c.parentsCounted(t, sh, empty) {
+				leftOut = true
+				continue
 			}
-			if p.Bytes > 0 {
-				left.Bytes = int(min(int64(left.Bytes), p.Bytes-t.bytes))
-			}
-			var err error
-			if recs, err = log.Read(ctx, sh.ID, at, left, recs[:0]); err != nil {
+			if err := c.countShard(ctx, t, p, sh); err != nil {
 				return err
 			}
-			if len(recs) == 0 {
-				break
-			}
-			t.add(recs)
-			at = recs[len(recs)-1].Pos
-			t.seen[sh.Number] = at
 		}
+		again = leftOut && t.records > before
+	}
+	return nil
+}
+
+// at is how far the reader will be in a shard after the batch that t counts.
+func (c *consumer) at(t *tally, n uint32) Pos { return max(t.seen[n], c.state.Positions[n]) }
+
+// parentsCounted reports whether the batches up to the one that t counts hold everything of the shards
+// that sh comes from, and of those that they come from. That something was read of a shard says so of
+// its parents; only those that never held anything are asked for theirs, and remembered in empty.
+func (c *consumer) parentsCounted(t *tally, sh *Shard, empty map[uint32]bool) bool {
+	return c.layout.parentsDone(sh, func(parent *Shard) bool {
+		if parent.Last > 0 {
+			return c.at(t, parent.Number) >= parent.Last
+		}
+		done, known := empty[parent.Number]
+		if !known {
+			done = c.parentsCounted(t, parent, empty)
+			empty[parent.Number] = done
+		}
+		return done
+	})
+}
+
+func (c *consumer) countShard(ctx context.Context, t *tally, p Policy, sh *Shard) error {
+	for at := c.at(t, sh.Number); !t.full(p); {
+		left := Budget{Records: 1 << 16, Bytes: readAhead}
+		if p.Records > 0 {
+			left.Records = min(left.Records, p.Records-t.records)
+		}
+		if p.Bytes > 0 {
+			left.Bytes = int(min(int64(left.Bytes), p.Bytes-t.bytes))
+		}
+		recs, err := c.stream.owner.store.Log().Read(ctx, sh.ID, at, left, t.recs[:0])
+		t.recs = recs
+		if err != nil {
+			if errs.Is(err, errs.NotFound) && c.stream.Shard(sh.Number) == nil && c.stream.usable() {
+				return nil
+			}
+			return err
+		}
+		if len(recs) == 0 {
+			return nil
+		}
+		t.add(recs)
+		at = recs[len(recs)-1].Pos
+		t.seen[sh.Number] = at
 	}
 	return nil
 }
@@ -314,7 +397,7 @@ func (t *tally) add(recs []Record) {
 
 func (c *consumer) bounds(t *tally, p Policy) *cut {
 	k := &cut{Number: c.state.Cuts + 1, Records: t.records, Bytes: t.bytes, OldestMs: t.oldest, Version: p.Version}
-	for _, sh := range c.stream.Shards() { // in order of number, so that replays see the same order
+	for _, sh := range c.layout.shards { // by number: parents first, and replays see the same order
 		if to := t.seen[sh.Number]; to > c.state.Positions[sh.Number] {
 			k.Ranges = append(k.Ranges, Range{sh.Number, c.state.Positions[sh.Number], to})
 		}

@@ -30,7 +30,7 @@ func (s *Stream) consumerKeys() string { return fmt.Sprintf("%s%016x/", consumer
 func (s *Stream) RegisterConsumer(ctx context.Context, name string) (*Consumer, error) {
 	s.update.Lock()
 	defer s.update.Unlock()
-	if s.State() != Active {
+	if !s.usable() {
 		return nil, s.notFound()
 	}
 	c := &Consumer{Name: name, CreatedMs: time.Now().UnixMilli()}

@@ -28,6 +28,12 @@ func (h Hash) Next() Hash {
 	return Hash{h.Hi + carry, lo}
 }
 
+// prev is h-1, wrapping to MaxHash before 0.
+func (h Hash) prev() Hash {
+	lo, borrow := bits.Sub64(h.Lo, 1, 0)
+	return Hash{h.Hi - borrow, lo}
+}
+
 // String is the decimal form.
 func (h Hash) String() string { return wide{0, h.Hi, h.Lo}.decimal() }
 

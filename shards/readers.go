@@ -13,7 +13,7 @@ func (s *Stream) readerKey(name string) string { return s.readerKeys() + name }
 
 // Register makes a reader durable at its starting point. A reader that exists keeps its place.
 func (s *Stream) Register(ctx context.Context, name string, start Start) error {
-	if s.State() != Active {
+	if !s.usable() {
 		return s.notFound()
 	}
 	s.mu.Lock() // other readers trim nothing between the choice of the starting point and its keeping

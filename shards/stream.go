@@ -3,7 +3,9 @@ package shards
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"slices"
 	"sort"
 	"sync"
 	"sync/atomic"
@@ -21,6 +23,7 @@ type State string
 const (
 	Creating State = "CREATING"
 	Active   State = "ACTIVE"
+	Updating State = "UPDATING" // its shards or its mode are changing; it can be used all the same
 	Deleting State = "DELETING"
 )
 
@@ -46,60 +49,42 @@ type Spec struct {
 	Private bool
 }
 
-// Stream is one stream. Its fields never change; what does is read through methods.
+// Stream is one stream. Its exported fields never change; what does is read through methods.
 type Stream struct {
 	Scope
-	record
+	identity
 	owner      *Streams
 	layout     atomic.Pointer[layout]
 	state      atomic.Value // State
 	attributes atomic.Pointer[Attributes]
-	update     sync.Mutex // one change of the attributes or the state at a time
+
+	update sync.Mutex // guards stored
+	stored record     // as metadata have it
+	shape  sync.Mutex // one change of the shards at a time
 
 	mu      sync.Mutex
 	readers map[string]map[uint32]Pos // what each is done with; kept up to date for private streams only
+	gone    []*Shard                  // removed since Open; for readers who were in them
+}
+
+// identity is what a stream is from its creation on.
+type identity struct {
+	ID         uint64  `json:"id"`
+	Name       string  `json:"name"`
+	Private    bool    `json:"private,omitempty"`
+	CreatedMs  int64   `json:"createdMs"`
+	Initial    int     `json:"initialShards"`
+	FirstShard ShardID `json:"firstShard"` // the initial shards' logs are FirstShard, FirstShard+1, …
 }
 
 // record is a stream as metadata keeps it.
 type record struct {
-	ID         uint64     `json:"id"`
-	Name       string     `json:"name"`
-	Private    bool       `json:"private,omitempty"`
+	identity
 	State      State      `json:"state"`
-	CreatedMs  int64      `json:"createdMs"`
 	Attributes Attributes `json:"attributes"`
-	Initial    int        `json:"initialShards"`
-	FirstShard ShardID    `json:"firstShard"` // the initial shards' logs are FirstShard, FirstShard+1, …
-}
-
-// Shard is a shard of a stream.
-type Shard struct {
-	Number  uint32  `json:"number"`
-	ID      ShardID `json:"id"`
-	Start   Hash    `json:"start"`
-	End     Hash    `json:"end"`
-	Created int64   `json:"created"` // seconds; part of every sequence number
-}
-
-// Seq is the sequence number of the record at a position of the shard.
-func (sh *Shard) Seq(pos Pos, arrivedMs int64) Seq {
-	return Seq{Created: sh.Created, Shard: sh.Number, Pos: pos, Time: max(arrivedMs/1000, sh.Created)}
-}
-
-// StartingSeq is the number that the shard's SequenceNumberRange starts with: below every record.
-func (sh *Shard) StartingSeq() Seq { return sh.Seq(0, 0) }
-
-// String is the shard's id as clients see it.
-func (sh *Shard) String() string { return FormatShardID(sh.Number) }
-
-// layout is an immutable view of a stream's shards, by number, which for the open ones is also the
-// order of their hash ranges.
-type layout struct{ shards []*Shard }
-
-// route returns the open shard whose range holds h.
-func (l *layout) route(h Hash) *Shard {
-	i := sort.Search(len(l.shards), func(i int) bool { return h.Less(l.shards[i].Start) })
-	return l.shards[i-1] // the first shard starts at 0
+	Reshard    *reshard   `json:"reshard,omitempty"` // a change of the shards that has begun
+	Target     int        `json:"target,omitempty"`  // number of shards that the stream is on its way to
+	Peaks      []peak     `json:"peaks,omitempty"`   // of an on-demand stream
 }
 
 // ARN is arn:aws:kinesis:REGION:ACCOUNT:stream/NAME.
@@ -110,22 +95,21 @@ func (s *Stream) ARN() string {
 // State is the stream's present state.
 func (s *Stream) State() State { return s.state.Load().(State) }
 
+// usable reports whether records can be put and read: ACTIVE or UPDATING.
+func (s *Stream) usable() bool {
+	st := s.State()
+	return st == Active || st == Updating
+}
+
 // Created is when the stream was created, to the millisecond.
 func (s *Stream) Created() time.Time { return time.UnixMilli(s.CreatedMs) }
 
-// Shards are the stream's shards by number. The slice must not be changed.
-func (s *Stream) Shards() []*Shard { return s.layout.Load().shards }
-
-// Shard finds a shard by number; nil if there is none.
-func (s *Stream) Shard(number uint32) *Shard {
-	if all := s.Shards(); int(number) < len(all) {
-		return all[number]
-	}
-	return nil
-}
-
 func (s *Stream) notFound() error {
 	return errs.New(errs.NotFound, "Stream %s under account %s not found.", s.Name, s.Account)
+}
+
+func (s *Stream) notActive() error {
+	return errs.New(errs.InUse, "Stream %s under account %s not ACTIVE, instead in state %s", s.Name, s.Account, s.State())
 }
 
 // PutRecord is one record to put. Explicit, if set, takes the place of the key's hash.
@@ -150,7 +134,7 @@ func (p *Placed) Seq() Seq { return p.Shard.Seq(p.Pos, p.Arrived) }
 // scratch is the working memory of a Put, reused.
 type scratch struct {
 	shard   []*Shard
-	order   []int
+	order   []int // the records that are still to be stored, by shard
 	entries []Entry
 	runs    []Run
 	results []Result
@@ -158,10 +142,17 @@ type scratch struct {
 
 var scratches = sync.Pool{New: func() any { return new(scratch) }}
 
+// reshardWait is how long a Put waits for a shard that is just being split or merged. That takes
+// milliseconds, unless the store has failed.
+const reshardWait = 5 * time.Second
+
 // Put stores records and returns when they are durable; out has one element a record. Records of
 // one call that go to the same shard keep their order. The memory of recs may be reused after.
+//
+// A shard that was closed under the call has stored nothing; its records go to its children as soon
+// as these are open.
 func (s *Stream) Put(ctx context.Context, recs []PutRecord, out []Placed) {
-	if s.State() != Active {
+	if !s.usable() {
 		for i := range out {
 			out[i] = Placed{Err: s.notFound()}
 		}
@@ -172,32 +163,83 @@ func (s *Stream) Put(ctx context.Context, recs []PutRecord, out []Placed) {
 		clear(w.entries) // let go of the callers' memory
 		scratches.Put(w)
 	}()
-	w.group(s.layout.Load(), recs)
-	s.owner.store.Log().Append(ctx, w.runs, w.results)
-	at := 0
-	for i := range w.runs {
-		r := &w.results[i]
-		for j := range w.runs[i].Entries {
-			k := w.order[at]
-			out[k] = Placed{Shard: w.shard[k], Pos: r.First + Pos(j), Arrived: r.Arrived, Err: r.Err}
-			at++
+	w.order = w.order[:0]
+	for i := range recs {
+		w.order = append(w.order, i)
+	}
+	for {
+		l := s.layout.Load()
+		w.route(l, recs)
+		if limits := s.owner.options.Throughput; limits != nil && !s.Private {
+			w.admit(s, limits, recs, out)
 		}
+		w.group(l, recs)
+		s.owner.store.Log().Append(ctx, w.runs, w.results)
+		if w.place(out); len(w.order) == 0 {
+			return
+		}
+		if err := s.awaitChange(ctx, l); err != nil {
+			for _, k := range w.order {
+				out[k].Err = err
+			}
+			return
+		}
+		slices.Sort(w.order) // they were in the order of the shards
 	}
 }
 
-// group sorts the records by shard, stably, and lays a run over each shard's entries.
-func (w *scratch) group(l *layout, recs []PutRecord) {
-	w.shard, w.order, w.entries, w.runs = w.shard[:0], w.order[:0], w.entries[:0], w.runs[:0]
-	for i := range recs {
+// awaitChange waits until the stream has other shards than l.
+func (s *Stream) awaitChange(ctx context.Context, l *layout) error {
+	late := time.NewTimer(reshardWait)
+	defer late.Stop()
+	select {
+	case <-l.changed:
+		return nil
+	case <-ctx.Done():
+	case <-late.C:
+	}
+	return errs.New(errs.Unavailable, "a shard of stream %s is being split or merged, and that does not end", s.Name)
+}
+
+// place tells of each record where it went, and leaves those in order whose shard was closed.
+func (w *scratch) place(out []Placed) {
+	at, left := 0, 0
+	for i := range w.runs {
+		r := &w.results[i]
+		again := errors.Is(r.Err, ErrSealed)
+		for j := range w.runs[i].Entries {
+			k := w.order[at]
+			at++
+			out[k] = Placed{Shard: w.shard[k], Pos: r.First + Pos(j), Arrived: r.Arrived, Err: r.Err}
+			if again {
+				w.order[left] = k
+				left++
+			}
+		}
+		if r.Err == nil {
+			w.shard[w.order[at-1]].traffic.in(w.runs[i].Entries)
+		}
+	}
+	w.order = w.order[:left]
+}
+
+// route finds the shard of each record of order.
+func (w *scratch) route(l *layout, recs []PutRecord) {
+	w.shard = slices.Grow(w.shard[:0], len(recs))[:len(recs)]
+	for _, i := range w.order {
 		key := recs[i].Explicit
 		if key == nil {
 			h := HashOf(recs[i].Key)
 			key = &h
 		}
-		w.shard = append(w.shard, l.route(*key))
-		w.order = append(w.order, i)
+		w.shard[i] = l.route(*key)
 	}
-	if len(l.shards) > 1 {
+}
+
+// group sorts the records of order by shard, stably, and lays a run over each shard's entries.
+func (w *scratch) group(l *layout, recs []PutRecord) {
+	w.entries, w.runs = w.entries[:0], w.runs[:0]
+	if len(l.open) > 1 {
 		sort.SliceStable(w.order, func(a, b int) bool { return w.shard[w.order[a]].Number < w.shard[w.order[b]].Number })
 	}
 	for _, k := range w.order {
@@ -220,7 +262,7 @@ func (w *scratch) group(l *layout, recs []PutRecord) {
 // Read reads a shard's records after a position, within the stream's retention. behind is how
 // many milliseconds the answer's end lies behind the shard's tip, 0 at the tip.
 func (s *Stream) Read(ctx context.Context, sh *Shard, after Pos, budget Budget, dst []Record) (recs []Record, behind int64, err error) {
-	if s.State() != Active {
+	if !s.usable() {
 		return dst, 0, s.notFound()
 	}
 	log := s.owner.store.Log()
@@ -237,6 +279,14 @@ func (s *Stream) Read(ctx context.Context, sh *Shard, after Pos, budget Budget, 
 		behind = max(time.Now().UnixMilli()-last.Arrived, 1) // 0 would tell readers that they are done
 	}
 	return recs, behind, err
+}
+
+// Ended reports whether a reader who is done with everything up to a position of a shard is done
+// with the shard: it is closed, and there is nothing after that position. Who is done goes on with
+// its Children.
+func (s *Stream) Ended(number uint32, after Pos) bool {
+	sh := s.Shard(number)
+	return sh != nil && !sh.Open() && after >= sh.Last
 }
 
 // Horizon is the position before the oldest record that retention still keeps: the record exists
@@ -263,8 +313,7 @@ func (s *Stream) Tip(ctx context.Context, sh *Shard) (Pos, error) {
 	return b.Last, err
 }
 
-func (s *Stream) shardIDs() []ShardID {
-	all := s.Shards()
+func idsOf(all []*Shard) []ShardID {
 	ids := make([]ShardID, len(all))
 	for i, sh := range all {
 		ids[i] = sh.ID

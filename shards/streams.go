@@ -36,31 +36,53 @@ type Events struct {
 	Expired func(s *Stream, reader string, sh *Shard, records uint64)
 	// Trim failed; it is tried again a minute later, in a private stream after the next batch.
 	TrimFailed func(s *Stream, err error)
+	// ScaleFailed: an on-demand stream could not be scaled; the next look tries again.
+	ScaleFailed func(s *Stream, err error)
 }
 
 // Options configure Open.
 type Options struct {
 	Events Events
+	Timing Timing
+	// Throughput limits what clients put into and get from each shard; nil does not.
+	Throughput *Throughput
+	// ScaleEvery is how often on-demand streams are scaled to their load; default one minute.
+	ScaleEvery time.Duration
+}
+
+// Timing is how long streams stay in the states between. With zeros, which is the default, a change
+// is complete when the call that asked for it returns.
+type Timing struct {
+	Create time.Duration // CREATING
+	Update time.Duration // UPDATING
+	Delete time.Duration // DELETING
 }
 
 // Streams is all streams of a host.
 type Streams struct {
-	store  Store
-	events Events
+	store   Store
+	options Options
+	events  Events
 
 	create sync.Mutex // one creation or deletion at a time
 	mu     sync.RWMutex
 	byKey  map[string]*Stream
 	byID   map[uint64]*Stream // those that are not private
 
-	stop context.CancelFunc
-	done chan struct{}
+	ctx   context.Context // ends with Close
+	stop  context.CancelFunc
+	tasks sync.WaitGroup
 }
 
 // Open reads the streams from the store's metadata and finishes what a crash interrupted: streams
-// half created are created, streams half deleted are deleted. Close stops it; the store stays open.
+// half created are created, streams half deleted are deleted, shards half split or merged are split
+// or merged. Close stops it; the store stays open.
 func Open(ctx context.Context, store Store, o Options) (*Streams, error) {
-	ss := &Streams{store: store, events: o.Events, byKey: make(map[string]*Stream), byID: make(map[uint64]*Stream), done: make(chan struct{})}
+	if o.ScaleEvery == 0 {
+		o.ScaleEvery = time.Minute
+	}
+	ss := &Streams{store: store, options: o, events: o.Events, byKey: make(map[string]*Stream), byID: make(map[uint64]*Stream)}
+	ss.ctx, ss.stop = context.WithCancel(context.WithoutCancel(ctx))
 	for _, prefix := range []string{publicPrefix, privatePrefix} {
 		for kv, err := range store.Meta().Scan(ctx, prefix) {
 			if err != nil {
@@ -74,19 +96,35 @@ func Open(ctx context.Context, store Store, o Options) (*Streams, error) {
 		}
 	}
 	for _, s := range ss.byKey {
-		if err := ss.resume(ctx, s); err != nil {
+		if err := ss.settle(ctx, s); err != nil {
 			return nil, err
 		}
 	}
-	ctx, ss.stop = context.WithCancel(context.WithoutCancel(ctx))
-	go ss.expireLoop(ctx)
+	ss.every(time.Minute, ss.expire)
+	ss.every(o.ScaleEvery, ss.scaleOnDemand)
 	return ss, nil
 }
 
-// Close stops trimming.
+// every runs do at intervals until Close.
+func (ss *Streams) every(interval time.Duration, do func(context.Context)) {
+	ss.tasks.Go(func() {
+		tick := time.NewTicker(interval)
+		defer tick.Stop()
+		for {
+			select {
+			case <-ss.ctx.Done():
+				return
+			case <-tick.C:
+				do(ss.ctx)
+			}
+		}
+	})
+}
+
+// Close stops what goes on by itself. A change that waits for its time is finished by the next Open.
 func (ss *Streams) Close() error {
 	ss.stop()
-	<-ss.done
+	ss.tasks.Wait()
 	return nil
 }
 
@@ -96,12 +134,14 @@ func (ss *Streams) load(ctx context.Context, kv KV) (*Stream, error) {
 		return nil, errs.New(errs.Internal, "the key has no account, region and name")
 	}
 	s := &Stream{Scope: Scope{parts[1], parts[2]}, owner: ss, readers: make(map[string]map[uint32]Pos)}
-	if err := decodeMeta(kv.Value, &s.record); err != nil {
+	if err := decodeMeta(kv.Value, &s.stored); err != nil {
 		return nil, err
 	}
-	s.state.Store(s.record.State)
-	s.attributes.Store(&s.record.Attributes)
-	l := new(layout)
+	s.identity = s.stored.identity
+	s.state.Store(s.stored.State)
+	at := s.stored.Attributes
+	s.attributes.Store(&at)
+	var all []*Shard
 	for kv, err := range ss.store.Meta().Scan(ctx, s.shardKeys()) {
 		if err != nil {
 			return nil, err
@@ -110,20 +150,61 @@ func (ss *Streams) load(ctx context.Context, kv KV) (*Stream, error) {
 		if err := decodeMeta(kv.Value, sh); err != nil {
 			return nil, err
 		}
-		l.shards = append(l.shards, sh)
+		if sh.OpenedMs == 0 { // an initial shard
+			sh.OpenedMs = s.CreatedMs
+		}
+		all = append(all, sh)
 	}
-	s.layout.Store(l)
+	s.setLayout(all)
 	return s, s.loadReaders(ctx)
 }
 
-func (ss *Streams) resume(ctx context.Context, s *Stream) error {
+// settle finishes whatever the stored state says that a stream is in the middle of.
+func (ss *Streams) settle(ctx context.Context, s *Stream) error {
+	s.shape.Lock()
+	defer s.shape.Unlock()
+	ss.mu.RLock()
+	gone := ss.byKey[s.key()] != s
+	ss.mu.RUnlock()
+	if gone {
+		return nil
+	}
 	switch s.State() {
 	case Creating:
 		return ss.finishCreate(ctx, s)
 	case Deleting:
 		return ss.finishDelete(ctx, s)
 	}
+	if err := ss.finishReshard(ctx, s); err != nil {
+		return err
+	}
+	s.state.Store(Active)
 	return nil
+}
+
+// finish completes a change that has been stored: at once, or, with a delay, later. One that fails
+// is tried again until it succeeds; the first failure is returned if the caller still waits.
+func (ss *Streams) finish(ctx context.Context, s *Stream, delay time.Duration) error {
+	var err error
+	if delay == 0 {
+		if err = ss.settle(context.WithoutCancel(ctx), s); err == nil {
+			return nil
+		}
+		delay = time.Second
+	}
+	ss.tasks.Go(func() {
+		for pause := delay; ; pause = min(2*pause, time.Minute) {
+			select {
+			case <-ss.ctx.Done():
+				return
+			case <-time.After(pause):
+			}
+			if ss.settle(ss.ctx, s) == nil {
+				return
+			}
+		}
+	})
+	return err
 }
 
 func (s *Stream) key() string {
@@ -155,17 +236,17 @@ func (ss *Streams) Create(ctx context.Context, sc Scope, spec Spec) (*Stream, er
 		at.MaxRecordSize = 1 << 20
 	}
 	s.attributes.Store(&at)
-	s.record = record{Name: spec.Name, Private: spec.Private, State: Creating, CreatedMs: time.Now().UnixMilli(), Attributes: at, Initial: spec.Shards}
+	s.identity = identity{Name: spec.Name, Private: spec.Private, CreatedMs: time.Now().UnixMilli(), Initial: spec.Shards}
 	if s.Initial < 1 {
 		return nil, errs.New(errs.Invalid, "a stream needs at least one shard")
 	}
 	s.state.Store(Creating)
-	s.layout.Store(new(layout))
+	s.setLayout(nil)
 	ss.mu.RLock()
 	old := ss.byKey[s.key()]
 	ss.mu.RUnlock()
-	if old != nil && old.State() == Deleting { // its deletion failed half-way
-		if err := ss.finishDelete(ctx, old); err != nil {
+	if old != nil && old.State() == Deleting && ss.options.Timing.Delete == 0 { // its deletion failed half-way
+		if err := ss.settle(ctx, old); err != nil {
 			return nil, err
 		}
 	} else if old != nil {
@@ -175,7 +256,15 @@ func (ss *Streams) Create(ctx context.Context, sc Scope, spec Spec) (*Stream, er
 		return nil, err
 	}
 	ss.add(s)
-	return s, ss.finishCreate(ctx, s)
+	return s, ss.finish(ctx, s, ss.delay(s, ss.options.Timing.Create))
+}
+
+// delay is how long a stream stays in a state between. Private streams do not play that game.
+func (ss *Streams) delay(s *Stream, d time.Duration) time.Duration {
+	if s.Private {
+		return 0
+	}
+	return d
 }
 
 func (ss *Streams) add(s *Stream) {
@@ -198,7 +287,8 @@ func (ss *Streams) allocate(ctx context.Context, s *Stream) error {
 		return err
 	}
 	s.ID, s.FirstShard = nextStream+1, ShardID(nextShard+1)
-	v, err := encodeMeta(s.record)
+	s.stored = record{identity: s.identity, State: Creating, Attributes: *s.Attributes()}
+	v, err := encodeMeta(s.stored)
 	if err != nil {
 		return err
 	}
@@ -226,33 +316,41 @@ func counterValue(n uint64) []byte { return binary.BigEndian.AppendUint64(nil, n
 // finishCreate makes the shards of a stream that is stored as CREATING. Every step may be repeated.
 func (ss *Streams) finishCreate(ctx context.Context, s *Stream) error {
 	starts := splitHashSpace(s.Initial)
-	l := &layout{shards: make([]*Shard, s.Initial)}
+	all := make([]*Shard, s.Initial)
 	var ops []Op
-	for i := range l.shards {
-		sh := &Shard{Number: uint32(i), ID: s.FirstShard + ShardID(i), Start: starts[i], End: MaxHash, Created: s.CreatedMs / 1000}
+	for i := range all {
+		sh := &Shard{Number: uint32(i), ID: s.FirstShard + ShardID(i), Start: starts[i], End: MaxHash, Created: s.CreatedMs / 1000, OpenedMs: s.CreatedMs}
 		if i+1 < len(starts) {
-			end := starts[i+1]
-			sh.End = Hash{end.Hi, end.Lo - 1}
-			if end.Lo == 0 {
-				sh.End.Hi--
-			}
+			sh.End = starts[i+1].prev()
 		}
-		l.shards[i] = sh
-		v, err := encodeMeta(sh)
+		all[i] = sh
+		op, err := s.shardOp(sh)
 		if err != nil {
 			return err
 		}
-		ops = append(ops, Op{Key: fmt.Sprintf("%s%08x", s.shardKeys(), sh.Number), Value: v})
+		ops = append(ops, op)
 	}
 	if err := ss.apply(ctx, ops); err != nil {
 		return err
 	}
-	s.layout.Store(l)
-	if err := ss.store.Keeper().Create(ctx, s.shardIDs()); err != nil {
+	if err := ss.store.Keeper().Create(ctx, idsOf(all)); err != nil {
 		return err
 	}
-	return ss.setState(ctx, s, Active)
+	if err := ss.write(ctx, s, func(r *record) { r.State = Active }); err != nil {
+		return err
+	}
+	s.setLayout(all)
+	s.state.Store(Active)
+	return nil
 }
+
+// shardOp stores a shard.
+func (s *Stream) shardOp(sh *Shard) (Op, error) {
+	v, err := encodeMeta(sh)
+	return Op{Key: s.shardKey(sh.Number), Value: v}, err
+}
+
+func (s *Stream) shardKey(number uint32) string { return fmt.Sprintf("%s%08x", s.shardKeys(), number) }
 
 // apply runs ops in transactions small enough for every store.
 func (ss *Streams) apply(ctx context.Context, ops []Op) error {
@@ -264,23 +362,28 @@ func (ss *Streams) apply(ctx context.Context, ops []Op) error {
 	return nil
 }
 
-func (ss *Streams) setState(ctx context.Context, s *Stream, to State) error {
+// write changes a stream's record, together with more, in one transaction.
+func (ss *Streams) write(ctx context.Context, s *Stream, change func(*record), more ...Op) error {
 	s.update.Lock()
 	defer s.update.Unlock()
-	r := s.record
-	r.State, r.Attributes = to, *s.Attributes()
-	v, err := encodeMeta(r)
+	return ss.writeLocked(ctx, s, change, more...)
+}
+
+func (ss *Streams) writeLocked(ctx context.Context, s *Stream, change func(*record), more ...Op) error {
+	next := s.stored
+	change(&next)
+	v, err := encodeMeta(next)
 	if err != nil {
 		return err
 	}
-	if err := ss.apply(ctx, []Op{{Key: s.key(), Value: v}}); err != nil {
+	if _, err := ss.store.Meta().Txn(ctx, nil, append(more, Op{Key: s.key(), Value: v})); err != nil {
 		return err
 	}
-	s.state.Store(to)
+	s.stored = next
 	return nil
 }
 
-// Get finds a stream that is not private.
+// Get finds a stream that is not private and not being deleted.
 func (ss *Streams) Get(sc Scope, name string) (*Stream, error) {
 	return ss.get(publicPrefix, sc, name)
 }
@@ -299,6 +402,22 @@ func (ss *Streams) get(prefix string, sc Scope, name string) (*Stream, error) {
 	return nil, errs.New(errs.NotFound, "Stream %s under account %s not found.", name, sc.Account)
 }
 
+// Find is Get for callers who want to know of streams being deleted, too.
+func (ss *Streams) Find(sc Scope, name string) (*Stream, error) {
+	ss.mu.RLock()
+	defer ss.mu.RUnlock()
+	if s := ss.byKey[streamKey(publicPrefix, sc, name)]; s != nil && ss.shown(s) {
+		return s, nil
+	}
+	return nil, errs.New(errs.NotFound, "Stream %s under account %s not found.", name, sc.Account)
+}
+
+// shown reports whether clients see a stream. One that is being deleted is gone at once, unless it
+// is to stay for a while.
+func (ss *Streams) shown(s *Stream) bool {
+	return s.State() != Deleting || ss.options.Timing.Delete > 0
+}
+
 // ByID finds a stream that is not private by its id; nil if it is gone.
 func (ss *Streams) ByID(id uint64) *Stream {
 	ss.mu.RLock()
@@ -315,7 +434,7 @@ func (ss *Streams) List(sc Scope) []*Stream {
 	defer ss.mu.RUnlock()
 	var out []*Stream
 	for _, s := range ss.byKey {
-		if s.Scope == sc && !s.Private && s.State() != Deleting {
+		if s.Scope == sc && !s.Private && ss.shown(s) {
 			out = append(out, s)
 		}
 	}
@@ -323,25 +442,31 @@ func (ss *Streams) List(sc Scope) []*Stream {
 	return out
 }
 
-// Delete removes a stream with its records, readers and checkpoints. It is gone for clients at
-// once and for good when Delete returns.
+// Delete removes a stream with its records, readers and checkpoints. It cannot be used from then on,
+// and is gone for good when Delete returns, or at the end of the time that it is to be DELETING.
+// A stream that is UPDATING is errs.InUse.
 func (ss *Streams) Delete(ctx context.Context, s *Stream) error {
 	ss.create.Lock()
 	defer ss.create.Unlock()
-	if s.State() == Deleting {
+	was := s.State()
+	switch {
+	case was == Deleting:
 		return s.notFound()
+	case was == Updating || !s.state.CompareAndSwap(was, Deleting):
+		return s.notActive()
 	}
-	if err := ss.setState(ctx, s, Deleting); err != nil {
+	if err := ss.write(ctx, s, func(r *record) { r.State = Deleting }); err != nil {
+		s.state.Store(was)
 		return err
 	}
-	return ss.finishDelete(ctx, s)
+	return ss.finish(ctx, s, ss.delay(s, ss.options.Timing.Delete))
 }
 
 // finishDelete removes what belongs to a stream that is stored as DELETING, the stream last.
 func (ss *Streams) finishDelete(ctx context.Context, s *Stream) error {
-	ids := make([]ShardID, s.Initial) // not from the layout: it may have been half made
-	for i := range ids {
-		ids[i] = s.FirstShard + ShardID(i)
+	ids := idsOf(s.Shards())
+	for i := range s.Initial { // its shards may have been half made
+		ids = append(ids, s.FirstShard+ShardID(i))
 	}
 	if err := ss.store.Keeper().Delete(ctx, ids); err != nil {
 		return err
@@ -362,35 +487,15 @@ func (ss *Streams) finishDelete(ctx context.Context, s *Stream) error {
 	delete(ss.byKey, s.key())
 	delete(ss.byID, s.ID)
 	ss.mu.Unlock()
+	s.setLayout(s.Shards()) // wakes those who wait for a change
 	return nil
 }
 
-// expireLoop frees the space of records that are out of retention, once a minute.
-func (ss *Streams) expireLoop(ctx context.Context) {
-	defer close(ss.done)
-	tick := time.NewTicker(time.Minute)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-			ss.expire(ctx)
-		}
-	}
-}
-
+// expire frees the space of records that are out of retention, and forgets closed shards that have
+// been so for as long.
 func (ss *Streams) expire(ctx context.Context) {
-	ss.mu.RLock()
-	var all []*Stream
-	for _, s := range ss.byKey {
-		if !s.Private && s.State() == Active {
-			all = append(all, s)
-		}
-	}
-	ss.mu.RUnlock()
-	for _, s := range all {
-		var failed error
+	for _, s := range ss.all(func(s *Stream) bool { return !s.Private && s.usable() }) {
+		failed := ss.forgetShards(ctx, s)
 		for _, sh := range s.Shards() {
 			p, err := s.Horizon(ctx, sh)
 			if err == nil {
@@ -398,8 +503,20 @@ func (ss *Streams) expire(ctx context.Context) {
 			}
 			failed = errors.Join(failed, err)
 		}
-		if failed != nil && ss.events.TrimFailed != nil && ctx.Err() == nil {
+		if failed != nil && ss.events.TrimFailed != nil && ctx.Err() == nil && s.usable() {
 			ss.events.TrimFailed(s, failed)
 		}
 	}
+}
+
+// all is the streams that a condition holds for.
+func (ss *Streams) all(want func(*Stream) bool) (out []*Stream) {
+	ss.mu.RLock()
+	defer ss.mu.RUnlock()
+	for _, s := range ss.byKey {
+		if want(s) {
+			out = append(out, s)
+		}
+	}
+	return out
 }

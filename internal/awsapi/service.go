@@ -65,6 +65,28 @@ func Raw(name string, fn func(ctx context.Context, body, dst []byte) ([]byte, er
 	return Op{Name: name, run: fn}
 }
 
+// After makes an operation run only when check allows it.
+func (o Op) After(check func(context.Context) error) Op {
+	run, events := o.run, o.events
+	if run != nil {
+		o.run = func(ctx context.Context, body, dst []byte) ([]byte, error) {
+			if err := check(ctx); err != nil {
+				return nil, err
+			}
+			return run(ctx, body, dst)
+		}
+	}
+	if events != nil {
+		o.events = func(ctx context.Context, body []byte) (func(context.Context, *EventStream) error, error) {
+			if err := check(ctx); err != nil {
+				return nil, err
+			}
+			return events(ctx, body)
+		}
+	}
+	return o
+}
+
 // Service is one service of the wire.
 type Service struct {
 	Name   string               // signing name: "kinesis"

@@ -59,6 +59,12 @@ func (c *Config) check(places map[string]string, environ []string) []error {
 	if c.FunctionTimeout <= 0 || c.FunctionTimeout > maxFunctionTimeout {
 		k.bad("function-timeout", "%s is not above 0s and at most 15m", c.FunctionTimeout)
 	}
+	if c.Limits != "off" && c.Limits != "aws" {
+		k.bad("limits", "%q is neither off nor aws", c.Limits)
+	}
+	if c.Timing != "instant" && c.Timing != "aws" {
+		k.bad("timing", "%q is neither instant nor aws", c.Timing)
+	}
 	c.checkAccess(k)
 	c.checkS3(k, environ)
 	return k.faults

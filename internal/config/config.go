@@ -39,6 +39,8 @@ type Config struct {
 	Concurrency int // execution environments of one function
 
 	FunctionTimeout time.Duration // of one invocation
+	Limits          string        // off, or aws: what a shard takes and gives, and how often operations are called, is limited as at AWS
+	Timing          string        // instant, or aws: streams are CREATING, UPDATING and DELETING for a while
 }
 
 // TLS is whether and how the port serves TLS beside plain connections.
@@ -84,6 +86,8 @@ func (c *Config) Bind(fs *pflag.FlagSet) {
 	fs.StringVar(&c.TLS.Names, "tls-name", "", "host names and IP addresses that --tls self certifies beside localhost and this machine's name, with commas between them")
 	fs.IntVar(&c.Concurrency, "concurrency", 2, "execution environments of one function at most")
 	fs.DurationVar(&c.FunctionTimeout, "function-timeout", time.Minute, "time that one invocation of a function may take, at most 15m; then it is killed")
+	fs.StringVar(&c.Limits, "limits", "off", "off, or aws: limit shards to 1 MB/s and 1,000 records/s in and 2 MB/s out, and calls, streams and shards to AWS's numbers")
+	fs.StringVar(&c.Timing, "timing", "instant", "instant, or aws: streams stay CREATING, UPDATING and DELETING for half a second")
 	fs.StringVar(&c.S3.Endpoint, "s3-endpoint", "", "S3 server for buckets, such as http://127.0.0.1:9000 (default: folders in DATA/objects)")
 	fs.StringVar(&c.S3.Region, "s3-region", "us-east-1", "region of the S3 server")
 	fs.StringVar(&c.S3.AccessKey, "s3-access-key", "", "access key for the S3 server; env:NAME and file:PATH are looked up")

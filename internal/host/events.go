@@ -38,6 +38,9 @@ func (h *Host) streamEvents() shards.Events {
 		TrimFailed: func(s *shards.Stream, err error) {
 			log.Warn().Str("stream", s.Name).Err(err).Msg("expired records could not be removed; tried again in a minute")
 		},
+		ScaleFailed: func(s *shards.Stream, err error) {
+			log.Warn().Str("stream", s.Name).Err(err).Msg("the on-demand stream could not be scaled; tried again in a minute")
+		},
 	}
 }
 

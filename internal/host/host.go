@@ -143,12 +143,22 @@ func (h *Host) dir(name string) (string, error) {
 	return dir, os.MkdirAll(dir, 0o700)
 }
 
+// awsTiming is about as long as AWS's streams stay in the states between, and short enough for tests.
+var awsTiming = shards.Timing{Create: 500 * time.Millisecond, Update: 500 * time.Millisecond, Delete: 500 * time.Millisecond}
+
 func (h *Host) openStreams(ctx context.Context) (err error) {
 	h.store, err = journal.Open(h.cfg.Data, journal.Options{Events: h.journalEvents()})
 	if err != nil {
 		return err
 	}
-	h.Streams, err = shards.Open(ctx, h.store, shards.Options{Events: h.streamEvents()})
+	o := shards.Options{Events: h.streamEvents()}
+	if h.cfg.Limits == "aws" {
+		o.Throughput = &shards.AWSThroughput
+	}
+	if h.cfg.Timing == "aws" {
+		o.Timing = awsTiming
+	}
+	h.Streams, err = shards.Open(ctx, h.store, o)
 	return err
 }
 
@@ -211,7 +221,7 @@ func (h *Host) openObjects() error {
 
 // serve opens the API.
 func (h *Host) serve(ctx context.Context) error {
-	kinesis, err := kinesisapi.New(ctx, h.Streams, h.store.Meta())
+	kinesis, err := kinesisapi.New(ctx, h.Streams, h.store.Meta(), kinesisapi.Options{Limits: h.cfg.Limits == "aws"})
 	if err != nil {
 		return err
 	}

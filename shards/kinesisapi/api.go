@@ -20,6 +20,7 @@ type api struct {
 	streams *shards.Streams
 	tokens  *sealer
 	service *awsapi.Service
+	limits  bool
 
 	subscriptions subscriptions
 }
@@ -28,8 +29,15 @@ type api struct {
 // valid over restarts.
 const keyName = "x/iterator-key"
 
+// Options configure New.
+type Options struct {
+	// Limits keeps AWS's limits on the numbers of calls, streams and shards. Those on what a shard takes
+	// and gives are shards.Options.Throughput.
+	Limits bool
+}
+
 // New makes the service on streams. The secret for iterators is read from, or put into, meta.
-func New(ctx context.Context, streams *shards.Streams, meta shards.Meta) (*awsapi.Service, error) {
+func New(ctx context.Context, streams *shards.Streams, meta shards.Meta, o Options) (*awsapi.Service, error) {
 	secret, err := loadSecret(ctx, meta)
 	if err != nil {
 		return nil, err
@@ -38,7 +46,7 @@ func New(ctx context.Context, streams *shards.Streams, meta shards.Meta) (*awsap
 	if err != nil {
 		return nil, err
 	}
-	a := &api{streams: streams, tokens: tokens}
+	a := &api{streams: streams, tokens: tokens, limits: o.Limits}
 	a.service = &awsapi.Service{
 		Name:   "kinesis",
 		Target: "Kinesis_20131202",
@@ -59,6 +67,9 @@ func New(ctx context.Context, streams *shards.Streams, meta shards.Meta) (*awsap
 			awsapi.Handle("DescribeStreamSummary", a.describeStreamSummary),
 			awsapi.Handle("ListStreams", a.listStreams),
 			awsapi.Handle("ListShards", a.listShards),
+			awsapi.Handle("SplitShard", a.splitShard),
+			awsapi.Handle("MergeShards", a.mergeShards),
+			awsapi.Handle("UpdateShardCount", a.updateShardCount),
 			awsapi.Raw("PutRecord", a.putRecord),
 			awsapi.Raw("PutRecords", a.putRecords),
 			awsapi.Handle("GetShardIterator", a.getShardIterator),
@@ -84,6 +95,12 @@ func New(ctx context.Context, streams *shards.Streams, meta shards.Meta) (*awsap
 			awsapi.Handle("DescribeLimits", a.describeLimits),
 		},
 	}
+	if a.limits {
+		r := &rates{all: make(map[rateKey]*rate)}
+		for i := range a.service.Ops {
+			a.service.Ops[i] = r.limit(a.service.Ops[i])
+		}
+	}
 	return a.service, nil
 }
 
@@ -107,7 +124,16 @@ func (a *api) target(ctx context.Context, name, arn *string) (*shards.Stream, er
 	if err != nil {
 		return nil, err
 	}
-	return a.streams.Get(scope, n)
+	return a.streams.Find(scope, n)
+}
+
+// active is target for operations that change a stream.
+func (a *api) active(ctx context.Context, name, arn *string) (*shards.Stream, error) {
+	s, err := a.target(ctx, name, arn)
+	if err == nil && s.State() != shards.Active {
+		err = notActive(s)
+	}
+	return s, err
 }
 
 // named is the scope and the name of the stream that a request names, by name, by ARN or by both.
@@ -139,7 +165,7 @@ func named(ctx context.Context, name, arn *string) (shards.Scope, string, error)
 	return fault("Either StreamName or StreamARN should be provided.")
 }
 
-// notActive is AWS's complaint about a stream that is still being created.
+// notActive is AWS's complaint about a stream that cannot be used or changed just now.
 func notActive(s *shards.Stream) error {
 	return errs.New(errs.InUse, "Stream %s under account %s not ACTIVE, instead in state %s", s.Name, s.Account, s.State())
 }

@@ -33,7 +33,7 @@ func BenchmarkPutRecordsHTTP(b *testing.B) {
 		b.Fatal(err)
 	}
 	defer streams.Close()
-	api, err := kinesisapi.New(b.Context(), streams, store.Meta())
+	api, err := kinesisapi.New(b.Context(), streams, store.Meta(), kinesisapi.Options{})
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -123,9 +123,14 @@ func (w *watcher) messages(t *testing.T) (out []string) {
 		var e struct {
 			Records                    []struct{ Data []byte }
 			ContinuationSequenceNumber string
+			ChildShards                []child
 		}
-		if err := json.Unmarshal(m.Payload, &e); err != nil || e.ContinuationSequenceNumber == "" {
+		if err := json.Unmarshal(m.Payload, &e); err != nil || (e.ContinuationSequenceNumber == "") != (len(e.ChildShards) > 0) {
 			t.Fatalf("%v %s", err, m.Payload)
+		}
+		if len(e.ChildShards) > 0 {
+			out = append(out, fmt.Sprint("end ", e.ChildShards))
+			continue
 		}
 		data := []string{}
 		for _, r := range e.Records {

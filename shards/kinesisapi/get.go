@@ -56,6 +56,9 @@ func (a *api) getShardIterator(ctx context.Context, in *getShardIteratorIn) (*ge
 	if value(in.DryRun) {
 		return nil, dryRun()
 	}
+	if err := s.AdmitIterator(sh); err != nil {
+		return nil, err
+	}
 	return &getShardIteratorOut{a.iterator(s, sh, pos)}, nil
 }
 
@@ -120,6 +123,9 @@ func startAtSeq(ctx context.Context, s *shards.Stream, sh *shards.Shard, text st
 	if err != nil {
 		return 0, err
 	}
+	if seq == sh.EndingSeq() && !sh.Open() {
+		return tip, nil
+	}
 	if seq.Pos > tip {
 		return 0, invalid("")
 	}
@@ -160,6 +166,9 @@ func (a *api) getRecords(ctx context.Context, body, dst []byte) ([]byte, error) 
 	if value(in.DryRun) {
 		return nil, dryRun()
 	}
+	if err := s.AdmitRead(sh); err != nil {
+		return nil, err
+	}
 	budget := shards.Budget{Records: maxGetRecords, Bytes: maxGetBytes}
 	if in.Limit != nil {
 		budget.Records = int(*in.Limit)
@@ -168,11 +177,15 @@ func (a *api) getRecords(ctx context.Context, body, dst []byte) ([]byte, error) 
 	defer func() { clear(*buf); *buf = (*buf)[:0]; recordPool.Put(buf) }()
 	recs, behind, err := s.Read(ctx, sh, pos, budget, *buf)
 	*buf = recs
+	s.PayRead(sh, recs)
 	if errs.Is(err, errs.NotFound) { // the stream was deleted meanwhile
 		err = noShard(s.Account, s.Name, sh.Number)
 	}
 	if err != nil {
 		return nil, err
+	}
+	if len(recs) == 0 && s.Ended(sh.Number, pos) {
+		return appendEnd(dst, wire, s, sh), nil
 	}
 	if wire == awsapi.CBOR {
 		return a.appendRecordsCBOR(dst, s, sh, recs, pos, behind), nil
@@ -207,6 +220,47 @@ func (a *api) appendRecordsCBOR(dst []byte, s *shards.Stream, sh *shards.Shard, 
 	}
 	dst = cbor.AppendText(cbor.AppendText(dst, "NextShardIterator"), a.iterator(s, sh, pos))
 	return cbor.AppendInt(cbor.AppendText(dst, "MillisBehindLatest"), behind)
+}
+
+// appendEnd is the answer to who has read everything of a closed shard: no iterator, but the shards to
+// go on with. KCL takes nothing between the two.
+func appendEnd(dst []byte, wire awsapi.Wire, s *shards.Stream, sh *shards.Shard) []byte {
+	children := s.Children(sh.Number)
+	if wire == awsapi.CBOR {
+		dst = cbor.AppendArrayHeader(cbor.AppendText(cbor.AppendMapHeader(dst, 3), "Records"), 0)
+		dst = cbor.AppendInt(cbor.AppendText(dst, "MillisBehindLatest"), 0)
+		dst = cbor.AppendArrayHeader(cbor.AppendText(dst, "ChildShards"), len(children))
+		for _, c := range children {
+			dst = cbor.AppendText(cbor.AppendText(cbor.AppendMapHeader(dst, 3), "ShardId"), c.String())
+			dst = cbor.AppendArrayHeader(cbor.AppendText(dst, "ParentShards"), len(c.Parents))
+			for _, p := range c.Parents {
+				dst = cbor.AppendText(dst, shards.FormatShardID(p))
+			}
+			dst = cbor.AppendMapHeader(cbor.AppendText(dst, "HashKeyRange"), 2)
+			dst = cbor.AppendText(cbor.AppendText(dst, "StartingHashKey"), c.Start.String())
+			dst = cbor.AppendText(cbor.AppendText(dst, "EndingHashKey"), c.End.String())
+		}
+		return dst
+	}
+	return append(appendChildren(append(dst, `{"Records":[],"MillisBehindLatest":0,"ChildShards":`...), children), '}')
+}
+
+func appendChildren(dst []byte, children []*shards.Shard) []byte {
+	dst = append(dst, '[')
+	for i, c := range children {
+		if i > 0 {
+			dst = append(dst, ',')
+		}
+		dst = append(append(dst, `{"ShardId":"`...), c.String()...)
+		for j, p := range c.Parents {
+			dst = append(dst, []string{`","ParentShards":["`, `","`}[j]...)
+			dst = append(dst, shards.FormatShardID(p)...)
+		}
+		dst = append(append(dst, `"],"HashKeyRange":{"StartingHashKey":"`...), c.Start.String()...)
+		dst = append(append(dst, `","EndingHashKey":"`...), c.End.String()...)
+		dst = append(dst, `"}}`...)
+	}
+	return append(dst, ']')
 }
 
 func appendRecord(dst []byte, sh *shards.Shard, r *shards.Record) []byte {

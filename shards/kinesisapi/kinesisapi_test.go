@@ -32,14 +32,29 @@ func open(t *testing.T, fs vfs.FS) *host {
 	return serve(t, store, store)
 }
 
-// serve is open over a store that wraps a journal.
-func serve(t *testing.T, under *journal.Store, store shards.Store) *host {
+// openLimited is a host that keeps AWS's limits.
+func openLimited(t *testing.T) *host {
 	t.Helper()
-	streams, err := shards.Open(t.Context(), store, shards.Options{})
+	store, err := journal.Open("data", journal.Options{FS: vfs.NewMem(), SegmentSize: 32 << 20})
 	if err != nil {
 		t.Fatal(err)
 	}
-	service, err := kinesisapi.New(t.Context(), streams, store.Meta())
+	return serveWith(t, store, store, shards.Options{Throughput: &shards.AWSThroughput}, kinesisapi.Options{Limits: true})
+}
+
+// serve is open over a store that wraps a journal.
+func serve(t *testing.T, under *journal.Store, store shards.Store) *host {
+	t.Helper()
+	return serveWith(t, under, store, shards.Options{}, kinesisapi.Options{})
+}
+
+func serveWith(t *testing.T, under *journal.Store, store shards.Store, so shards.Options, ao kinesisapi.Options) *host {
+	t.Helper()
+	streams, err := shards.Open(t.Context(), store, so)
+	if err != nil {
+		t.Fatal(err)
+	}
+	service, err := kinesisapi.New(t.Context(), streams, store.Meta(), ao)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -127,10 +142,18 @@ type (
 		Records            []record
 		NextShardIterator  string
 		MillisBehindLatest int64
+		ChildShards        []child
+	}
+	hashRange struct{ StartingHashKey, EndingHashKey string }
+	child     struct {
+		ShardId      string
+		ParentShards []string
+		HashKeyRange hashRange
 	}
 	shard struct {
-		ShardId      string
-		HashKeyRange struct{ StartingHashKey, EndingHashKey string }
+		ShardId, ParentShardId, AdjacentParentShardId string
+		HashKeyRange                                  hashRange
+		SequenceNumberRange                           struct{ StartingSequenceNumber, EndingSequenceNumber string }
 	}
 	shardPage struct {
 		Shards    []shard

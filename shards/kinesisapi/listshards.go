@@ -132,7 +132,8 @@ func shardNumber(account, stream, id string) (uint32, error) {
 }
 
 func filterShards(s *shards.Stream, f *shardFilter) ([]*shards.Shard, error) {
-	all := s.Shards()
+	now := time.Now()
+	all := s.Listed(now.UnixMilli())
 	if f == nil {
 		return all, nil
 	}
@@ -149,12 +150,34 @@ func filterShards(s *shards.Stream, f *shardFilter) ([]*shards.Shard, error) {
 		if err != nil {
 			return nil, err
 		}
-		return all[min(int(n)+1, len(all)):], nil
+		return keep(all, func(sh *shards.Shard) bool { return sh.Number > n }), nil
+	case "AT_LATEST":
+		return keep(all, (*shards.Shard).Open), nil
+	case "AT_TRIM_HORIZON":
+		return openAt(s, all, 0, now), nil
 	case "AT_TIMESTAMP":
-		if f.Timestamp.Time().After(time.Now()) {
+		if f.Timestamp.Time().After(now) {
 			return nil, errs.New(errs.Invalid, "The Timestamp of the ShardFilter lies in the future.")
 		}
+		return openAt(s, all, int64(*f.Timestamp), now), nil
+	case "FROM_TIMESTAMP":
+		return keep(all, func(sh *shards.Shard) bool { return sh.Open() || sh.ClosedMs >= int64(*f.Timestamp) }), nil
 	}
-	// Every shard is open since the stream was made, so all other filters let all shards pass.
-	return all, nil
+	return all, nil // FROM_TRIM_HORIZON
+}
+
+// openAt are the shards that were open at a time, or at the trim horizon if that is later. They cover
+// every hash key once.
+func openAt(s *shards.Stream, all []*shards.Shard, ms int64, now time.Time) []*shards.Shard {
+	ms = max(ms, s.CreatedMs, now.Add(-s.Attributes().Retention).UnixMilli())
+	return keep(all, func(sh *shards.Shard) bool { return sh.OpenedMs <= ms && (sh.Open() || sh.ClosedMs > ms) })
+}
+
+func keep(all []*shards.Shard, want func(*shards.Shard) bool) (out []*shards.Shard) {
+	for _, sh := range all {
+		if want(sh) {
+			out = append(out, sh)
+		}
+	}
+	return out
 }

@@ -42,7 +42,10 @@ var model = map[string]map[string]string{
 		"StreamName": aName, "NextToken": aToken, "ExclusiveStartShardId": aName, "MaxResults": aPage, "StreamCreationTimestamp": "timestamp", "StreamARN": anARN, "StreamId": anID,
 		"ShardFilter": "structure", "ShardFilter.Type": "required string AFTER_SHARD_ID|AT_LATEST|AT_TIMESTAMP|AT_TRIM_HORIZON|FROM_TIMESTAMP|FROM_TRIM_HORIZON", "ShardFilter.ShardId": aName, "ShardFilter.Timestamp": "timestamp",
 	},
-	"PutRecord": {"StreamName": aName, "Data": aBlob, "PartitionKey": aKey, "ExplicitHashKey": aHash, "SequenceNumberForOrdering": aSeq, "DryRun": "boolean", "StreamARN": anARN, "StreamId": anID},
+	"SplitShard":       {"StreamName": aName, "ShardToSplit": "required " + aName, "NewStartingHashKey": "required " + aHash, "StreamARN": anARN, "StreamId": anID},
+	"MergeShards":      {"StreamName": aName, "ShardToMerge": "required " + aName, "AdjacentShardToMerge": "required " + aName, "StreamARN": anARN, "StreamId": anID},
+	"UpdateShardCount": {"StreamName": aName, "TargetShardCount": "required integer 1..", "ScalingType": "required string UNIFORM_SCALING", "StreamARN": anARN, "StreamId": anID},
+	"PutRecord":        {"StreamName": aName, "Data": aBlob, "PartitionKey": aKey, "ExplicitHashKey": aHash, "SequenceNumberForOrdering": aSeq, "DryRun": "boolean", "StreamARN": anARN, "StreamId": anID},
 	"PutRecords": {
 		"Records": "required list 1..500", "Records.Data": aBlob, "Records.ExplicitHashKey": aHash, "Records.PartitionKey": aKey,
 		"StreamName": aName, "DryRun": "boolean", "StreamARN": anARN, "StreamId": anID,
@@ -86,7 +89,7 @@ var model = map[string]map[string]string{
 // inputs is what the operations read.
 var inputs = map[string]any{
 	"CreateStream": createStreamIn{}, "DeleteStream": deleteStreamIn{}, "DescribeStream": describeStreamIn{}, "DescribeStreamSummary": describeStreamSummaryIn{},
-	"ListStreams": listStreamsIn{}, "ListShards": listShardsIn{}, "PutRecord": putRecordIn{}, "PutRecords": putRecordsIn{},
+	"ListStreams": listStreamsIn{}, "ListShards": listShardsIn{}, "SplitShard": splitShardIn{}, "MergeShards": mergeShardsIn{}, "UpdateShardCount": updateShardCountIn{}, "PutRecord": putRecordIn{}, "PutRecords": putRecordsIn{},
 	"GetShardIterator": getShardIteratorIn{}, "GetRecords": getRecordsIn{},
 	"AddTagsToStream": addTagsToStreamIn{}, "RemoveTagsFromStream": removeTagsFromStreamIn{}, "ListTagsForStream": listTagsForStreamIn{},
 	"TagResource": tagResourceIn{}, "UntagResource": untagResourceIn{}, "ListTagsForResource": resourceIn{},
@@ -184,7 +187,7 @@ func appendBounds(words []string, of, tag string) []string {
 }
 
 func TestTheTableOfOperations(t *testing.T) {
-	a, err := New(t.Context(), nil, secretOnly{})
+	a, err := New(t.Context(), nil, secretOnly{}, Options{})
 	if err != nil {
 		t.Fatal(err)
 	}

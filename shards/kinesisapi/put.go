@@ -287,7 +287,7 @@ func (a *api) prepare(ctx context.Context, p *puts, batch bool) (*shards.Stream,
 	if err != nil {
 		return nil, err
 	}
-	if s.State() == shards.Creating {
+	if st := s.State(); st == shards.Creating || st == shards.Deleting {
 		return nil, noStream(s)
 	}
 	p.records = p.records[:0]

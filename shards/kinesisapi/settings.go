@@ -70,11 +70,14 @@ func (a *api) updateStreamMode(ctx context.Context, in *updateStreamModeIn) (*em
 	if in.WarmThroughputMiBps != nil {
 		return nil, refuse("WarmThroughputMiBps", "streams here have no throughput to be warmed.")
 	}
-	s, err := a.target(ctx, nil, in.StreamARN)
-	if err != nil {
+	s, err := a.active(ctx, nil, in.StreamARN)
+	if err != nil || s.Attributes().Mode == *in.StreamModeDetails.StreamMode {
 		return nil, err
 	}
-	return nil, a.streams.Update(ctx, s, func(at *shards.Attributes) error {
+	if err := a.daily(ctx, s, "UpdateStreamMode", modeChangesADay); err != nil {
+		return nil, err
+	}
+	return nil, a.streams.UpdateSlowly(ctx, s, func(at *shards.Attributes) error {
 		at.Mode = *in.StreamModeDetails.StreamMode
 		return nil
 	})
@@ -157,20 +160,15 @@ type describeLimitsOut struct {
 	OnDemandStreamCountLimit int32
 }
 
-// Limits of an account: as many shards as AWS gives in its largest regions. They bound what
-// DescribeLimits says, not what CreateStream does: a machine's owner is not rationed.
-const (
-	shardLimit    = 20_000
-	onDemandLimit = 50
-)
-
+// describeLimits tells the limits that a host keeps which is told to keep them, and never less than
+// what there is.
 func (a *api) describeLimits(ctx context.Context, _ *describeLimitsIn) (*describeLimitsOut, error) {
 	out := &describeLimitsOut{ShardLimit: shardLimit, OnDemandStreamCountLimit: onDemandLimit}
 	for _, s := range a.streams.List(scopeOf(ctx)) {
 		if s.Attributes().Mode == shards.OnDemand {
 			out.OnDemandStreamCount++
 		} else {
-			out.OpenShardCount += int32(len(s.Shards()))
+			out.OpenShardCount += int32(len(s.OpenShards()))
 		}
 	}
 	out.ShardLimit = max(out.ShardLimit, out.OpenShardCount)

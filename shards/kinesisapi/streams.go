@@ -10,12 +10,11 @@ import (
 )
 
 // The life of streams: CreateStream, DeleteStream, DescribeStream, DescribeStreamSummary,
-// ListStreams. A stream is ACTIVE when CreateStream answers and gone when DeleteStream answers.
+// ListStreams. A stream is ACTIVE when CreateStream answers and gone when DeleteStream answers, unless
+// the host is told to take its time as AWS does.
 
 const (
-	onDemandShards = 4      // of a new on-demand stream
-	maxShards      = 10_000 // of one stream
-	pageLimit      = 100    // DescribeStream and ListStreams: default and most
+	pageLimit = 100 // DescribeStream and ListStreams: default and most
 )
 
 type modeDetails struct {
@@ -39,7 +38,7 @@ func (a *api) createStream(ctx context.Context, in *createStreamIn) (*empty, err
 	if in.RecordDistributionStrategy != nil {
 		return nil, refuse("RecordDistributionStrategy", "records are always placed by partition key.")
 	}
-	spec := shards.Spec{Name: *in.StreamName, Tags: in.Tags, Mode: shards.OnDemand, Shards: onDemandShards}
+	spec := shards.Spec{Name: *in.StreamName, Tags: in.Tags, Mode: shards.OnDemand, Shards: shards.OnDemandShards}
 	mode := ""
 	if in.StreamModeDetails != nil {
 		mode = *in.StreamModeDetails.StreamMode
@@ -52,8 +51,8 @@ func (a *api) createStream(ctx context.Context, in *createStreamIn) (*empty, err
 	case in.ShardCount != nil:
 		spec.Mode, spec.Shards = shards.Provisioned, int(*in.ShardCount)
 	}
-	if spec.Shards > maxShards {
-		return nil, a.tooManyShards(scopeOf(ctx), spec.Shards)
+	if spec.Shards > shards.MaxShards {
+		return nil, a.tooManyShards(scopeOf(ctx), shards.MaxShards, spec.Shards)
 	}
 	if err := checkTags(scopeOf(ctx), spec.Name, in.Tags); err != nil {
 		return nil, err
@@ -61,19 +60,22 @@ func (a *api) createStream(ctx context.Context, in *createStreamIn) (*empty, err
 	if in.MaxRecordSizeInKiB != nil {
 		spec.MaxRecordSize = int(*in.MaxRecordSizeInKiB) << 10
 	}
+	if err := a.room(scopeOf(ctx), spec); err != nil {
+		return nil, err
+	}
 	_, err := a.streams.Create(ctx, scopeOf(ctx), spec)
 	return nil, err
 }
 
-// tooManyShards speaks of the account, as AWS does, but the limit is on each stream.
-func (a *api) tooManyShards(sc shards.Scope, wanted int) error {
+// tooManyShards speaks of the account, as AWS does, also where the limit is a stream's.
+func (a *api) tooManyShards(sc shards.Scope, limit, wanted int) error {
 	have := 0
 	for _, s := range a.streams.List(sc) {
-		have += len(s.Shards())
+		have += len(s.OpenShards())
 	}
 	return errs.New(errs.Limit, "This request would exceed the shard limit for the account %s in %s. Current shard count for the account: %d. Limit: %d. Number of additional shards that would have resulted from this request: %d. "+
 		"Refer to the AWS Service Limits page (http://docs.aws.amazon.com/general/latest/gr/aws_service_limits.html) for current limits and how to request higher limits.",
-		sc.Account, sc.Region, have, maxShards, wanted)
+		sc.Account, sc.Region, have, limit, wanted)
 }
 
 // streamRef is how most operations name their stream.
@@ -105,16 +107,33 @@ func (a *api) deleteStream(ctx context.Context, in *deleteStreamIn) (*empty, err
 
 type hashKeyRange struct{ StartingHashKey, EndingHashKey string }
 
-type sequenceNumberRange struct{ StartingSequenceNumber string }
+type sequenceNumberRange struct {
+	StartingSequenceNumber string
+	EndingSequenceNumber   *string
+}
 
 type shardOut struct {
-	ShardId             string
-	HashKeyRange        hashKeyRange
-	SequenceNumberRange sequenceNumberRange
+	ShardId               string
+	ParentShardId         *string
+	AdjacentParentShardId *string
+	HashKeyRange          hashKeyRange
+	SequenceNumberRange   sequenceNumberRange
 }
 
 func describeShard(sh *shards.Shard) shardOut {
-	return shardOut{sh.String(), hashKeyRange{sh.Start.String(), sh.End.String()}, sequenceNumberRange{sh.StartingSeq().String()}}
+	out := shardOut{
+		ShardId: sh.String(), HashKeyRange: hashKeyRange{sh.Start.String(), sh.End.String()},
+		SequenceNumberRange: sequenceNumberRange{StartingSequenceNumber: sh.StartingSeq().String()},
+	}
+	for i, parent := range []**string{&out.ParentShardId, &out.AdjacentParentShardId} {
+		if i < len(sh.Parents) {
+			*parent = ptr(shards.FormatShardID(sh.Parents[i]))
+		}
+	}
+	if !sh.Open() {
+		out.SequenceNumberRange.EndingSequenceNumber = ptr(sh.EndingSeq().String())
+	}
+	return out
 }
 
 type modeOut struct{ StreamMode string }
@@ -147,19 +166,20 @@ func (a *api) describeStream(ctx context.Context, in *describeStreamIn) (*descri
 	if err != nil {
 		return nil, err
 	}
-	from := 0
+	from := int64(0)
 	if in.ExclusiveStartShardId != nil {
 		n, err := shardNumber(s.Account, s.Name, *in.ExclusiveStartShardId)
 		if err != nil {
 			return nil, err
 		}
-		from = int(n) + 1
+		from = int64(n) + 1
 	}
 	limit := pageLimit
 	if in.Limit != nil {
 		limit = min(limit, int(*in.Limit))
 	}
-	page, more := cutPage(s.Shards(), from, limit)
+	listed := keep(s.Listed(time.Now().UnixMilli()), func(sh *shards.Shard) bool { return int64(sh.Number) >= from })
+	page, more := cutPage(listed, 0, limit)
 	d := streamDescription{
 		StreamName: s.Name, StreamARN: s.ARN(), StreamStatus: string(s.State()),
 		StreamModeDetails: modeOut{s.Attributes().Mode}, Shards: []shardOut{}, HasMoreShards: more,
@@ -216,7 +236,7 @@ func (a *api) describeStreamSummary(ctx context.Context, in *describeStreamSumma
 		RetentionPeriodHours: int32(s.Attributes().Retention / time.Hour),
 		EnhancedMonitoring:   []monitoring{{ShardLevelMetrics: []string{}}},
 		EncryptionType:       "NONE",
-		OpenShardCount:       int32(len(s.Shards())),
+		OpenShardCount:       int32(len(s.OpenShards())),
 		MaxRecordSizeInKiB:   int32(s.Attributes().MaxRecordSize >> 10),
 	}}, nil
 }

@@ -68,7 +68,8 @@ func (a *api) subscribeToShard(ctx context.Context, in *subscribeToShardIn) (fun
 	}, nil
 }
 
-// push sends events until the subscription's time is over, somebody ends it, or the client is gone.
+// push sends events until the subscription's time is over, somebody ends it, the client is gone, or
+// the shard has come to its end: that is told by a last event, which names the shards to go on with.
 func (a *api) push(ctx context.Context, s *shards.Stream, sh *shards.Shard, pos shards.Pos, sub *subscription, out *awsapi.EventStream) error {
 	wake := make(chan struct{}, 1)
 	defer s.Watch(sh, wake)()
@@ -79,11 +80,16 @@ func (a *api) push(ctx context.Context, s *shards.Stream, sh *shards.Shard, pos 
 	var recs []shards.Record
 	var event []byte
 	for quiet := false; ; {
+		changed := s.Changed()
 		var behind int64
 		var err error
 		recs, behind, err = s.Read(ctx, sh, pos, shards.Budget{Records: eventRecords, Bytes: eventBytes}, recs[:0])
 		if err != nil {
 			return err
+		}
+		if len(recs) == 0 && s.Ended(sh.Number, pos) {
+			event = append(append(event[:0], `{"Records":[],"MillisBehindLatest":0,"ChildShards":`...), appendChildren(nil, s.Children(sh.Number))...)
+			return out.Send("SubscribeToShardEvent", append(event, '}'))
 		}
 		if len(recs) > 0 || !quiet {
 			if n := len(recs); n > 0 {
@@ -94,16 +100,19 @@ func (a *api) push(ctx context.Context, s *shards.Stream, sh *shards.Shard, pos 
 				return err
 			}
 			beat.Reset(heartbeat)
-		}
-		if behind > 0 { // more is there already
-			select {
-			case <-life.C:
-				return nil
-			case why := <-sub.ended:
-				return why
-			default:
-				continue
+			if pause := s.FanOutPause(recs); pause > 0 {
+				select {
+				case <-ctx.Done():
+					return nil
+				case why := <-sub.ended:
+					return why
+				case <-time.After(pause):
+				}
 			}
+		}
+		next := changed
+		if behind > 0 || s.Ended(sh.Number, pos) { // there is more to send already
+			next = now
 		}
 		select {
 		case <-ctx.Done():
@@ -114,11 +123,20 @@ func (a *api) push(ctx context.Context, s *shards.Stream, sh *shards.Shard, pos 
 			return why
 		case <-wake:
 			quiet = true // send nothing for a wake without records
+		case <-next:
+			quiet = true
 		case <-beat.C:
 			quiet = false
 		}
 	}
 }
+
+// now is ready at once.
+var now = func() <-chan struct{} {
+	c := make(chan struct{})
+	close(c)
+	return c
+}()
 
 // appendEvent writes a SubscribeToShardEvent. Its continuation lies above the last record delivered
 // and below the next one, so that AT and AFTER both go on there: the position of the last one, a

@@ -52,6 +52,8 @@ var floors = map[string][]string{
 	"firehose/destinations/s3": {"internal/errs", "internal/objects", "firehose", "firehose/keys", "firehose/compress"},
 	"firehose/destinations":    {"internal/errs", "internal/objects", "firehose", "firehose/destinations/..."},
 
+	"plugins/eventsource": {"internal/errs", "internal/kpl", "shards", "runtime"},
+
 	// 4: the wire
 	"shards/kinesisapi":    {"internal/errs", "internal/awsapi/...", "shards"},
 	"firehose/firehoseapi": {"internal/errs", "internal/awsapi/...", "shards", "firehose", "firehose/destinations/s3"},

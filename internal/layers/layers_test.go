@@ -54,6 +54,8 @@ var floors = map[string][]string{
 
 	"plugins/eventsource": {"internal/errs", "internal/kpl", "shards", "runtime"},
 
+	"plugins/eventsource/onfailure": {"internal/errs", "internal/objects", "shards", "runtime", "firehose", "plugins/eventsource"},
+
 	// 4: the wire
 	"shards/kinesisapi":    {"internal/errs", "internal/awsapi/...", "shards"},
 	"firehose/firehoseapi": {"internal/errs", "internal/awsapi/...", "shards", "firehose", "firehose/destinations/s3"},

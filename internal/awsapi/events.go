@@ -122,3 +122,6 @@ func guard(op string, fn func() error) (err error) {
 	}()
 	return fn()
 }
+
+// Guard runs fn for an operation, and makes an error of a panic in it.
+func Guard(op string, fn func() error) error { return guard(op, fn) }

@@ -27,6 +27,7 @@ var floors = map[string][]string{
 	"internal/awsapi/cbor":         {"internal/awsapi/jsonscan"},
 	"internal/awsapi/eventstream":  {"internal/errs", "internal/awsapi/jsonscan"},
 	"internal/awsapi":              {"internal/errs", "internal/sigv4", "internal/awsapi/jsonscan", "internal/awsapi/cbor", "internal/awsapi/eventstream"},
+	"internal/awsapi/rest":         {"internal/errs", "internal/sigv4", "internal/awsapi"},
 	"internal/objects":             {"internal/errs", "internal/sigv4"},
 	"internal/objects/objectstest": {"internal/errs", "internal/objects"},
 	"internal/objects/s3api":       {"internal/errs", "internal/sigv4", "internal/objects"},

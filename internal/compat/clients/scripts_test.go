@@ -22,7 +22,7 @@ type script struct {
 	stderr bytes.Buffer
 }
 
-func start(t *testing.T, url string, p plan, env []string, name string, args ...string) *script {
+func start(t *testing.T, url string, p any, env []string, name string, args ...string) *script {
 	t.Helper()
 	text, err := json.Marshal(p)
 	if err != nil {

@@ -2,6 +2,7 @@ package clients
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"net/http"
@@ -24,6 +25,11 @@ import (
 	"github.com/shardmill/shardmill/shards/kinesisapi"
 )
 
+// notInstalled says what is missing.
+type notInstalled string
+
+func (n notInstalled) Error() string { return string(n) }
+
 // javaClasses compiles testdata/java once. It returns what java needs to run a class of it.
 var javaClasses = sync.OnceValues(func() (classPath string, err error) {
 	sdk, found := os.LookupEnv("SHARDMILL_JAVA_SDK")
@@ -34,10 +40,10 @@ var javaClasses = sync.OnceValues(func() (classPath string, err error) {
 		return "", err
 	}
 	if _, err := os.Stat(filepath.Join(sdk, "jars.sha256")); err != nil {
-		return "", fmt.Errorf("the AWS SDK for Java is not in %s: run scripts/install-java-sdk.sh", sdk)
+		return "", notInstalled("the AWS SDK for Java is not in " + sdk + ": run scripts/install-java-sdk.sh")
 	}
 	if _, err := exec.LookPath("javac"); err != nil {
-		return "", fmt.Errorf("a JDK is not installed: javac is not on the PATH")
+		return "", notInstalled("javac is not on the PATH")
 	}
 	sources, err := filepath.Glob("testdata/java/*.java")
 	if err != nil {
@@ -49,7 +55,7 @@ var javaClasses = sync.OnceValues(func() (classPath string, err error) {
 	jars := filepath.Join(sdk, "*")
 	text, err := exec.Command("javac", append([]string{"-Xlint:all", "-Werror", "-proc:none", "-d", temporary, "-cp", jars}, sources...)...).CombinedOutput()
 	if err != nil {
-		panic(fmt.Sprintf("testdata/java does not compile: %v\n%s", err, text))
+		return "", fmt.Errorf("testdata/java does not compile: %w\n%s", err, text)
 	}
 	return temporary + string(os.PathListSeparator) + jars, nil
 })
@@ -73,8 +79,12 @@ func java(t *testing.T, class string, properties ...string) []string {
 		t.Skip("runs a program for seconds")
 	}
 	classPath, err := javaClasses()
+	var missing notInstalled
+	if errors.As(err, &missing) {
+		t.Skip(missing)
+	}
 	if err != nil {
-		t.Skip(err)
+		t.Fatal(err)
 	}
 	return append(append([]string{"-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Dfile.encoding=UTF-8"}, properties...), "-cp", classPath, class)
 }
@@ -186,7 +196,7 @@ func iteratorOf2000(t *testing.T, dir string) (iterator string) {
 			t.Fatal(err)
 		}
 		defer streams.Close()
-		service, err := kinesisapi.New(t.Context(), streams, store.Meta())
+		service, err := kinesisapi.New(t.Context(), streams, store.Meta(), kinesisapi.Options{})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -21,6 +21,7 @@ import software.amazon.awssdk.services.kinesis.model.Record; // and not java.lan
  */
 final class FanOut {
     static final Wire wire = new Wire();
+    static final long patience = 60; // seconds for what takes milliseconds on a machine that is not busy
     static final String shard = "shardId-000000000000";
     static KinesisAsyncClient kinesis;
     static String stream, arn;
@@ -85,7 +86,7 @@ final class FanOut {
 
         /** Waits until there are records with the numbers first to count-1 and no others. */
         synchronized Subscription has(int first) throws InterruptedException {
-            Instant late = Instant.now().plusSeconds(20);
+            Instant late = Instant.now().plusSeconds(patience);
             while (records.size() < count - first) {
                 Wire.check(Instant.now().isBefore(late) && !ended.isDone(), records.size() + " of " + (count - first) + " records came; ended: " + ended);
                 wait(100);
@@ -105,7 +106,7 @@ final class FanOut {
         /** Waits for an error within the stream. */
         <E extends KinesisException> void endsWith(Class<E> type, String sentence) throws Exception {
             try {
-                ended.get(20, TimeUnit.SECONDS);
+                ended.get(patience, TimeUnit.SECONDS);
                 throw new AssertionError("the subscription ended well");
             } catch (ExecutionException e) {
                 Wire.same(e.getCause().getClass(), type, "error");
@@ -124,7 +125,7 @@ final class FanOut {
 
     static <E extends KinesisException> void refused(Class<E> type, String sentence, String consumer, StartingPosition from) throws Exception {
         try {
-            new Subscription(consumer, from).open.get(20, TimeUnit.SECONDS);
+            new Subscription(consumer, from).open.get(patience, TimeUnit.SECONDS);
             throw new AssertionError("not refused: " + sentence);
         } catch (ExecutionException e) {
             Wire.same(e.getCause().getClass(), type, "error");
@@ -148,7 +149,7 @@ final class FanOut {
         for (;;) {
             second = new Subscription(consumer, next);
             try {
-                second.open.get(20, TimeUnit.SECONDS);
+                second.open.get(patience, TimeUnit.SECONDS);
                 break;
             } catch (ExecutionException e) {
                 Wire.same(e.getCause().getClass(), ResourceInUseException.class, "error");
@@ -174,7 +175,7 @@ final class FanOut {
         }
         new Subscription(register("time"), StartingPosition.builder().type(ShardIteratorType.AT_TIMESTAMP).timestamp(pivot.approximateArrivalTimestamp()).build()).has(first);
         Subscription latest = new Subscription(register("latest"), at(ShardIteratorType.LATEST));
-        latest.open.get(20, TimeUnit.SECONDS);
+        latest.open.get(patience, TimeUnit.SECONDS);
         int from = count;
         put(1, 0x10);
         latest.has(from);
@@ -186,7 +187,7 @@ final class FanOut {
     static void largeRecords() throws Exception {
         String consumer = register("large");
         Subscription all = new Subscription(consumer, at(ShardIteratorType.LATEST));
-        all.open.get(20, TimeUnit.SECONDS);
+        all.open.get(patience, TimeUnit.SECONDS);
         int from = count;
         put(4, 1_000_000);
         all.has(from);

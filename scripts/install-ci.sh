@@ -4,6 +4,7 @@
 #   aws, boto3      the AWS CLI and the Python SDK, which the compatibility tests run
 #   curl            a shell bootstrap of the Runtime API tests
 #   npm packages    the AWS SDK for JavaScript (install-js-sdk.sh)
+#   java, mvn       the AWS SDK for Java (install-java-sdk.sh)
 #   staticcheck     into .bin
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -18,6 +19,8 @@ command -v wasm-ld >/dev/null || missing+=(lld)
 command -v curl    >/dev/null || missing+=(curl)
 command -v python3 >/dev/null || missing+=(python3 python3-pip)
 command -v node    >/dev/null || missing+=(nodejs npm)
+command -v javac   >/dev/null || missing+=(default-jdk-headless)
+command -v mvn     >/dev/null || missing+=(maven)
 if ((${#missing[@]})); then
   apt-get update -qq
   DEBIAN_FRONTEND=noninteractive apt-get install -y -qq "${missing[@]}"
@@ -26,6 +29,7 @@ if ! command -v aws >/dev/null || ! python3 -c 'import boto3' 2>/dev/null; then
   python3 -m pip install -q "awscli==$awscli_version" "boto3==$boto3_version"
 fi
 scripts/install-js-sdk.sh
+scripts/install-java-sdk.sh
 if ! .bin/staticcheck -version 2>/dev/null | grep -q "$staticcheck_version\|${staticcheck_version#v}"; then
   GOBIN="$PWD/.bin" go install "honnef.co/go/tools/cmd/staticcheck@$staticcheck_version"
 fi

@@ -1,5 +1,5 @@
 // Package httpd is the front door: one port for HTTP/1.1, for HTTP/2 without TLS (prior knowledge,
-// which the JavaScript SDK sends) and for TLS with both, and the router behind it.
+// which the JavaScript SDK sends) and for TLS with both, negotiated or not, and the router behind it.
 //
 // A request goes, by the first rule that fits,
 //
@@ -58,7 +58,8 @@ func Listen(ctx context.Context, addr string, config *tls.Config, routes func() 
 	protocols.SetHTTP2(true)
 	protocols.SetUnencryptedHTTP2(true)
 	s := &Server{listener: l, done: make(chan struct{}), http: &http.Server{
-		Handler:           http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { route(routes(), w, r) }),
+		Handler:           http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { route(routes(), w, secured(r)) }),
+		ConnContext:       withTLS,
 		Protocols:         protocols,
 		TLSConfig:         config,
 		ReadHeaderTimeout: 10 * time.Second,

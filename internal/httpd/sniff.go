@@ -2,16 +2,19 @@ package httpd
 
 import (
 	"bufio"
+	"context"
 	"crypto/tls"
 	"errors"
 	"net"
+	"net/http"
 	"sync"
 	"time"
 )
 
 const (
-	sniffTimeout = 5 * time.Second // a connection must say something within this time
-	helloRecord  = 0x16            // the first byte of every TLS connection, and of no request
+	sniffTimeout     = 5 * time.Second // a connection must say something within this time
+	handshakeTimeout = 10 * time.Second
+	helloRecord      = 0x16 // the first byte of every TLS connection, and of no request
 )
 
 // sniffer is a listener that serves TLS and plain connections on one port: the first byte tells
@@ -59,13 +62,49 @@ func (s *sniffer) look(c net.Conn) {
 	}
 	var out net.Conn = &peeked{c, r}
 	if first[0] == helloRecord {
-		out = tls.Server(out, s.config) // itself, not wrapped: net/http looks for this very type
+		out = s.secure(out)
 	}
 	select {
 	case s.conns <- out:
 	case <-s.closed:
 		out.Close()
 	}
+}
+
+// secure shakes hands. A client that negotiates no protocol (ALPN) may all the same begin with
+// HTTP/2: the asynchronous client of the Java SDK does, and every consumer library on top of it.
+// net/http takes such a connection for HTTP/1.1 if it is a *tls.Conn, and else looks at how it begins.
+func (s *sniffer) secure(c net.Conn) net.Conn {
+	conn := tls.Server(c, s.config)
+	c.SetDeadline(time.Now().Add(handshakeTimeout))
+	err := conn.Handshake()
+	c.SetDeadline(time.Time{})
+	if err != nil || conn.ConnectionState().NegotiatedProtocol != "" {
+		return conn // net/http looks for this very type, and reports the error
+	}
+	return &unnegotiated{conn}
+}
+
+// unnegotiated is a TLS connection on which no protocol was agreed.
+type unnegotiated struct{ net.Conn }
+
+type stateKey struct{}
+
+// withTLS keeps the state of an unnegotiated connection for secured.
+func withTLS(ctx context.Context, c net.Conn) context.Context {
+	if u, ok := c.(*unnegotiated); ok {
+		state := u.Conn.(*tls.Conn).ConnectionState()
+		return context.WithValue(ctx, stateKey{}, &state)
+	}
+	return ctx
+}
+
+// secured gives a request the TLS state of its connection, where net/http did not see it.
+func secured(r *http.Request) *http.Request {
+	if r.TLS == nil {
+		r.TLS, _ = r.Context().Value(stateKey{}).(*tls.ConnectionState)
+	}
+	return r
 }
 
 // Accept implements net.Listener.

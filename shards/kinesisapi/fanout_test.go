@@ -18,6 +18,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/kinesis/types"
 	"github.com/cockroachdb/pebble/v2/vfs"
 
+	"github.com/shardmill/shardmill/internal/awsapi"
 	"github.com/shardmill/shardmill/internal/awsapi/eventstream"
 )
 
@@ -93,9 +94,13 @@ func (w *watcher) Write(p []byte) (int, error) {
 
 // subscribe starts a subscription; ctx ends it as a client does that goes away.
 func (h *host) subscribe(ctx context.Context, body string) *watcher {
+	return h.subscribeIn(ctx, "application/x-amz-json-1.1", body)
+}
+
+func (h *host) subscribeIn(ctx context.Context, contentType, body string) *watcher {
 	w := &watcher{header: make(http.Header), done: make(chan struct{})}
 	r := httptest.NewRequest("POST", "/", strings.NewReader(body)).WithContext(ctx)
-	r.Header.Set("Content-Type", "application/x-amz-json-1.1")
+	r.Header.Set("Content-Type", contentType)
 	r.Header.Set("X-Amz-Target", "Kinesis_20131202.SubscribeToShard")
 	go func() {
 		defer close(w.done)
@@ -167,6 +172,38 @@ func TestASubscriptionFromItsFirstEventToItsEnd(t *testing.T) {
 		<-w.done
 		if last := w.messages(t); last[len(last)-1] != "[]" {
 			t.Fatalf("the stream did not end in peace: %s", last[len(last)-1])
+		}
+	})
+}
+
+// The Java SDK, which sends everything else as CBOR, sends this as JSON; who sends CBOR is understood
+// too. The events are JSON either way.
+func TestASubscriptionThatIsAskedForInCBOR(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := open(t, vfs.NewMem())
+		defer h.close()
+		h.create(t, "s", 1)
+		h.put(t, "s", 0, "a")
+		type position struct {
+			Type      string
+			Timestamp *awsapi.Timestamp
+		}
+		in := struct {
+			ConsumerARN, ShardId string
+			StartingPosition     position
+		}{h.register(t, "app"), "shardId-000000000000", position{"AT_TIMESTAMP", new(awsapi.Timestamp)}}
+		body, err := awsapi.EncodeCBOR(&in)
+		if err != nil {
+			t.Fatal(err)
+		}
+		w := h.subscribeIn(t.Context(), "application/x-amz-cbor-1.1", string(body))
+		synctest.Wait()
+		if got := fmt.Sprint(w.messages(t)); got != "[initial-response {} [a]]" || w.header.Get("Content-Type") != "application/vnd.amazon.eventstream" {
+			t.Errorf("%s of %s", got, w.header.Get("Content-Type"))
+		}
+		name, message := h.callCBOR(t, "SubscribeToShard", &in, nil)
+		if name != "ResourceInUseException" || message != "Another active subscription exists for this consumer: "+in.ConsumerARN {
+			t.Errorf("a second one: %s %s", name, message)
 		}
 	})
 }

@@ -1,6 +1,6 @@
 // Package clients runs real clients of AWS against a host, each in its default settings: the AWS
-// CLI, boto3, the AWS SDK for Go and the AWS SDK for JavaScript. Every client lives through the same
-// plan and tells what it saw; one check holds that against what it put, record by record.
+// CLI, boto3 and the AWS SDKs for Go, JavaScript and Java. Every client lives through the same plan
+// and tells what it saw; one check holds that against what it put, record by record.
 //
 // A client that is not installed is skipped; scripts/install-ci.sh installs them all.
 package clients
@@ -10,6 +10,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -93,9 +94,15 @@ type server struct {
 
 func newServer(t *testing.T) *server {
 	t.Helper()
+	return newServerWith(t, func(*config.Config) {})
+}
+
+func newServerWith(t *testing.T, change func(*config.Config)) *server {
+	t.Helper()
 	s := &server{changed: make(chan struct{})}
-	dir := t.TempDir()
-	cfg := config.Config{Listen: "127.0.0.1:0", Data: dir, Plugins: dir + "/plugins", Region: "us-east-1", Account: "000000000000", Concurrency: 1}
+	cfg := config.Config{Listen: "127.0.0.1:0", Data: t.TempDir(), Region: "us-east-1", Account: "000000000000", Concurrency: 1}
+	change(&cfg)
+	cfg.Plugins = filepath.Join(cfg.Data, "plugins")
 	var err error
 	s.Host, err = host.Open(t.Context(), cfg, zerolog.New(zerolog.NewTestWriter(t)).Level(zerolog.WarnLevel), host.Observer{
 		Delivered: func(_ string, what firehose.Delivered) {
@@ -139,8 +146,9 @@ func (s *server) awaitDelivery(t *testing.T, n int) {
 // environ is the environment of a client at url. Nothing of the user's own settings is in it.
 func environ(url string) []string {
 	var env []string
+	foreign := []string{"AWS_", "NODE_", "CBOR_ENABLED=", "JAVA_TOOL_OPTIONS=", "JDK_JAVA_OPTIONS="}
 	for _, v := range os.Environ() {
-		if !strings.HasPrefix(v, "AWS_") && !strings.HasPrefix(v, "NODE_") {
+		if !slices.ContainsFunc(foreign, func(prefix string) bool { return strings.HasPrefix(v, prefix) }) {
 			env = append(env, v)
 		}
 	}

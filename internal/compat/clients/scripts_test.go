@@ -2,6 +2,7 @@ package clients
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"io"
 	"net"
@@ -14,6 +15,9 @@ import (
 	"time"
 )
 
+// scriptTime is the most that a script may take: one that waits for what never comes is killed then.
+const scriptTime = 2 * time.Minute
+
 // script is a client that runs as a program of its own. It writes what it observed.
 type script struct {
 	cmd    *exec.Cmd
@@ -22,13 +26,15 @@ type script struct {
 	stderr bytes.Buffer
 }
 
-func start(t *testing.T, url string, p plan, env []string, name string, args ...string) *script {
+func start(t *testing.T, url string, p any, env []string, name string, args ...string) *script {
 	t.Helper()
 	text, err := json.Marshal(p)
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &script{cmd: exec.CommandContext(t.Context(), name, append(args, string(text))...)}
+	ctx, cancel := context.WithTimeout(t.Context(), scriptTime)
+	t.Cleanup(cancel)
+	s := &script{cmd: exec.CommandContext(ctx, name, append(args, string(text))...)}
 	s.cmd.Env = append(environ(url), env...)
 	s.cmd.Stderr = &s.stderr
 	if s.in, err = s.cmd.StdinPipe(); err != nil {
@@ -49,8 +55,7 @@ func start(t *testing.T, url string, p plan, env []string, name string, args ...
 func (s *script) next(t *testing.T, into any) {
 	t.Helper()
 	if err := s.out.Decode(into); err != nil {
-		s.cmd.Wait()
-		t.Fatalf("%v\n%s", err, s.stderr.String())
+		t.Fatalf("%v, then %v\n%s", err, s.cmd.Wait(), s.stderr.String())
 	}
 }
 
@@ -62,28 +67,19 @@ func (s *script) end(t *testing.T) {
 	}
 }
 
-func TestBoto3(t *testing.T) {
+func needBoto3(t *testing.T) {
+	t.Helper()
 	if testing.Short() {
 		t.Skip("runs a program for seconds")
 	}
 	if text, err := exec.Command("python3", "-c", "import boto3").CombinedOutput(); err != nil {
 		t.Skipf("python3 with boto3 is not installed: %v %s", err, text)
 	}
-	t.Parallel()
-	h, p := newServer(t), newPlan("boto3")
-	s := start(t, h.URL(), p, nil, "python3", "testdata/client.py")
-	var got observed
-	s.next(t, &got)
-	p.check(t, &got, time.Second) // botocore sends whole seconds
-	h.awaitDelivery(t, len(p.Lines))
-	io.WriteString(s.in, "delivered\n")
-	var objects []string
-	s.next(t, &objects)
-	s.end(t)
-	p.checkObjects(t, objects)
 }
 
-func TestJavaScript(t *testing.T) {
+// needNode finds what runs a script with the AWS SDK for JavaScript.
+func needNode(t *testing.T) (node string, env []string) {
+	t.Helper()
 	if testing.Short() {
 		t.Skip("runs a program for seconds")
 	}
@@ -100,10 +96,31 @@ func TestJavaScript(t *testing.T) {
 	if _, err := os.Stat(filepath.Join(sdk, "node_modules", ".package-lock.json")); err != nil {
 		t.Skipf("the AWS SDK for JavaScript is not in %s: run scripts/install-js-sdk.sh", sdk)
 	}
+	return node, []string{"NODE_PATH=" + filepath.Join(sdk, "node_modules")}
+}
+
+func TestBoto3(t *testing.T) {
+	needBoto3(t)
+	t.Parallel()
+	h, p := newServer(t), newPlan("boto3")
+	s := start(t, h.URL(), p, nil, "python3", "testdata/client.py")
+	var got observed
+	s.next(t, &got)
+	p.check(t, &got, time.Second) // botocore sends whole seconds
+	h.awaitDelivery(t, len(p.Lines))
+	io.WriteString(s.in, "delivered\n")
+	var objects []string
+	s.next(t, &objects)
+	s.end(t)
+	p.checkObjects(t, objects)
+}
+
+func TestJavaScript(t *testing.T) {
+	node, env := needNode(t)
 	t.Parallel()
 	h, p := newServer(t), newPlan("js")
 	wire := listenBetween(t, strings.TrimPrefix(h.URL(), "http://"))
-	s := start(t, wire.url(), p, []string{"NODE_PATH=" + filepath.Join(sdk, "node_modules")}, node, "testdata/client.cjs")
+	s := start(t, wire.url(), p, env, node, "testdata/client.cjs")
 	var got observed
 	s.next(t, &got)
 	s.end(t)

@@ -59,6 +59,7 @@ var floors = map[string][]string{
 
 	// 4: the wire
 	"shards/kinesisapi":    {"internal/errs", "internal/awsapi/...", "shards"},
+	"plugins/lambdaapi":    {"internal/errs", "internal/sigv4", "internal/awsapi", "internal/awsapi/rest", "runtime", "plugins", "plugins/eventsource"},
 	"firehose/firehoseapi": {"internal/errs", "internal/awsapi/...", "shards", "firehose", "firehose/destinations/s3"},
 	"internal/httpd":       {"internal/objects/s3api"},
 

@@ -76,6 +76,42 @@ func TestAClosedShardIsReadToItsEnd(t *testing.T) {
 	}
 }
 
+// A reader that starts at a time finds what arrived since, in the shards that were open then and in
+// their children.
+func TestAtTimestampAcrossASplit(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := open(t, vfs.NewMem())
+		defer h.close()
+		h.create(t, "s", 1)
+		h.put(t, "s", 0, "a")
+		time.Sleep(time.Minute)
+		between := fmt.Sprintf(`,"Timestamp":%d`, time.Now().Unix())
+		h.put(t, "s", 0, "b")
+		time.Sleep(time.Minute)
+		h.split(t, "s", 0, half)
+		h.put(t, "s", 0, "c")
+		time.Sleep(time.Minute)
+		late := fmt.Sprintf(`,"Timestamp":%d`, time.Now().Unix())
+		at := func(shard int, when string) records {
+			var out struct{ ShardIterator string }
+			h.call("GetShardIterator", fmt.Sprintf(`{"StreamName":"s","ShardId":"shardId-%012d","ShardIteratorType":"AT_TIMESTAMP"%s}`, shard, when)).into(t, &out)
+			return h.get(t, out.ShardIterator)
+		}
+		if got := at(0, between); got.data() != "b" || got.NextShardIterator == "" {
+			t.Errorf("the parent: %+v", got)
+		}
+		if got := at(1, between); got.data() != "c" {
+			t.Errorf("the child: %+v", got)
+		}
+		if got := at(0, late); got.data() != "" || len(got.ChildShards) != 2 {
+			t.Errorf("the parent, after its end: %+v", got)
+		}
+		if got := at(1, late); got.data() != "" || got.NextShardIterator == "" {
+			t.Errorf("the child, after its last record: %+v", got)
+		}
+	})
+}
+
 // A shard of two parents is told of at the end of both.
 func TestMergedShards(t *testing.T) {
 	h := open(t, vfs.NewMem())

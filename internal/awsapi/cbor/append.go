@@ -44,6 +44,12 @@ func AppendText[S string | []byte](dst []byte, s S) []byte {
 	return append(appendHead(dst, majorText, uint64(len(text))), text...)
 }
 
+// AppendTextHeader starts a text string of n bytes of UTF-8, which the caller appends.
+func AppendTextHeader(dst []byte, n int) []byte { return appendHead(dst, majorText, uint64(n)) }
+
+// AppendBytesHeader starts a byte string of n bytes, which the caller appends.
+func AppendBytesHeader(dst []byte, n int) []byte { return appendHead(dst, majorBytes, uint64(n)) }
+
 func isUTF8[S string | []byte](s S) bool {
 	if b, ok := any(s).([]byte); ok {
 		return utf8.Valid(b)

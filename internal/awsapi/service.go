@@ -11,7 +11,6 @@
 package awsapi
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -20,7 +19,6 @@ import (
 	"reflect"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/google/uuid"
@@ -179,7 +177,6 @@ const (
 	typePlainJSON = "application/json"
 	typeCBOR      = "application/x-amz-cbor-1.1"
 	maxBody       = 16<<20 + 64<<10 // 10 MiB of data are 14 MiB of base64
-	poolableMax   = 2 << 20         // larger buffers are left to the collector
 )
 
 // CallerFrom reads the account and region that a request claims: a 12-digit access key is the
@@ -199,15 +196,6 @@ func (m *Mux) CallerFrom(r *http.Request) Caller {
 	return c
 }
 
-var buffers = sync.Pool{New: func() any { return new(bytes.Buffer) }}
-
-func putBuffer(b *bytes.Buffer) {
-	if b.Cap() <= poolableMax {
-		b.Reset()
-		buffers.Put(b)
-	}
-}
-
 // ServeHTTP implements http.Handler.
 func (m *Mux) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	caller := m.CallerFrom(r)
@@ -219,14 +207,14 @@ func (m *Mux) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		writeXML(w, http.StatusForbidden, "AccessDeniedException", "Unable to determine service/operation name to be authorized")
 		return
 	}
-	body := buffers.Get().(*bytes.Buffer)
+	body, ok := readBody(w, r)
 	done := true
 	defer func() {
 		if done {
 			putBuffer(body)
 		}
 	}()
-	if !readBody(w, r, body) {
+	if !ok {
 		return
 	}
 	t := m.lookUp(r.Header.Get("X-Amz-Target"))
@@ -235,14 +223,14 @@ func (m *Mux) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if kind == typeCBOR {
 		caller.Wire = CBOR
 	}
-	if !checkProtocol(w, t, kind, body.Bytes()) || !verify(w, r, t, &caller, body.Bytes()) {
+	if !checkProtocol(w, t, kind, body) || !verify(w, r, t, &caller, body) {
 		return
 	}
 	if t.op.events != nil {
-		m.stream(w, r, caller, t, body.Bytes())
+		m.stream(w, r, caller, t, body)
 		return
 	}
-	done = m.run(w, r, caller, t, body.Bytes())
+	done = m.run(w, r, caller, t, body)
 }
 
 // verify checks the signature, if signatures are asked for, and writes the complaint if there is
@@ -264,22 +252,18 @@ func verify(w http.ResponseWriter, r *http.Request, t target, caller *Caller, bo
 // run calls the operation and writes its answer or error. It is false if somebody may still hold
 // the body after it, which then must not be used again.
 func (m *Mux) run(w http.ResponseWriter, r *http.Request, caller Caller, t target, body []byte) (done bool) {
-	answer := buffers.Get().(*bytes.Buffer)
-	out, err := t.op.call(WithCaller(r.Context(), caller), body, answer.AvailableBuffer())
+	dst := takeBuffer(0)
+	out, err := t.op.call(WithCaller(r.Context(), caller), body, dst)
 	name := ""
 	if err != nil {
 		name = m.refuse(w, caller, t, err)
 	} else {
 		w.Header().Set("Content-Type", caller.Wire.contentType())
 		w.Header().Set("Content-Length", strconv.Itoa(len(out)))
-		_, lost := w.Write(out)
-		if cap(out) > answer.Cap() {
-			*answer = *bytes.NewBuffer(out[:0]) // keep the larger buffer
-		}
 		// HTTP/2 gives up a write when its stream is reset, while the bytes may still be on their
 		// way to the connection. Another request's answer must not take their place.
-		if lost == nil {
-			putBuffer(answer)
+		if _, lost := w.Write(out); lost == nil {
+			giveBack(dst, out)
 		}
 	}
 	if m.opts.Served != nil {
@@ -287,6 +271,15 @@ func (m *Mux) run(w http.ResponseWriter, r *http.Request, caller Caller, t targe
 	}
 	var p *panicError
 	return !errors.As(err, &p)
+}
+
+// giveBack gives back the buffer that an operation got for its answer, and the one that the answer
+// is in if that is another.
+func giveBack(dst, out []byte) {
+	if cap(out) > 0 && &out[:1][0] != &dst[:1][0] {
+		putBuffer(out)
+	}
+	putBuffer(dst)
 }
 
 // refuse answers with an error and returns its name.
@@ -334,25 +327,6 @@ func (m *Mux) lookUp(text string) target {
 		t.op = t.service.byName[name]
 	}
 	return t
-}
-
-func readBody(w http.ResponseWriter, r *http.Request, into *bytes.Buffer) bool {
-	if r.ContentLength > maxBody {
-		w.WriteHeader(http.StatusRequestEntityTooLarge)
-		return false
-	}
-	if r.ContentLength > 0 {
-		into.Grow(int(r.ContentLength) + bytes.MinRead)
-	}
-	_, err := into.ReadFrom(http.MaxBytesReader(w, r.Body, maxBody))
-	var tooLarge *http.MaxBytesError
-	switch {
-	case errors.As(err, &tooLarge):
-		w.WriteHeader(http.StatusRequestEntityTooLarge)
-	case err != nil:
-		writeError(w, http.StatusBadRequest, "SerializationException", "")
-	}
-	return err == nil
 }
 
 // checkProtocol makes the checks that come before the operation is looked at, in AWS's order, and

@@ -3,7 +3,6 @@ package kinesisapi
 import (
 	"context"
 	"errors"
-	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -152,7 +151,7 @@ func (a *api) appendResultsCBOR(dst []byte, placed []shards.Placed) []byte {
 			failed++
 		}
 	}
-	dst = slices.Grow(dst, 64+len(placed)*placedSize)
+	dst = awsapi.Room(dst, 64+len(placed)*placedSize)
 	dst = cbor.AppendText(cbor.AppendMapHeader(dst, 2), "FailedRecordCount")
 	dst = cbor.AppendText(cbor.AppendUint(dst, uint64(failed)), "Records")
 	dst = cbor.AppendArrayHeader(dst, len(placed))
@@ -200,7 +199,7 @@ func (a *api) appendResults(dst []byte, placed []shards.Placed) []byte {
 			failed++
 		}
 	}
-	dst = slices.Grow(dst, 64+len(placed)*placedSize)
+	dst = awsapi.Room(dst, 64+len(placed)*placedSize)
 	dst = append(dst, `{"FailedRecordCount":`...)
 	dst = strconv.AppendInt(dst, int64(failed), 10)
 	dst = append(dst, `,"Records":[`...)

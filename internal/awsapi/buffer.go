@@ -14,7 +14,7 @@ import (
 var classes = [...]struct {
 	size int
 	pool *sync.Pool
-}{{4 << 10, new(sync.Pool)}, {64 << 10, new(sync.Pool)}, {1 << 20, new(sync.Pool)}, {4 << 20, new(sync.Pool)}, {maxBody, new(sync.Pool)}}
+}{{4 << 10, new(sync.Pool)}, {64 << 10, new(sync.Pool)}, {256 << 10, new(sync.Pool)}, {1 << 20, new(sync.Pool)}, {4 << 20, new(sync.Pool)}, {maxBody, new(sync.Pool)}}
 
 // takeBuffer returns an empty buffer with room for size bytes.
 func takeBuffer(size int) []byte {

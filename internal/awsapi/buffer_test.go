@@ -20,7 +20,7 @@ func TestBuffersHaveRoom(t *testing.T) {
 			t.Errorf("a buffer of %d bytes has length %d and capacity %d", size, len(b), cap(b))
 		}
 		putBuffer(b)
-		putBuffer(b[:0:cap(b)/2]) // of no class, or of a smaller one: of no harm
+		putBuffer(b[: 0 : cap(b)/2]) // of no class, or of a smaller one: of no harm
 	}
 	putBuffer(nil)
 	dst := append(takeBuffer(0), "answer"...)

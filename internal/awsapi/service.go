@@ -27,11 +27,12 @@ import (
 	"github.com/shardmill/shardmill/internal/sigv4"
 )
 
-// Op is one operation of a service.
+// Op is one operation of a service. It has one of run, long and events.
 type Op struct {
 	Name   string
 	run    func(ctx context.Context, body []byte, dst []byte) ([]byte, error)
-	events func(ctx context.Context, body []byte) (func(context.Context, *EventStream) error, error) // in place of run
+	long   func(ctx context.Context, body []byte) (*Long, error)
+	events func(ctx context.Context, body []byte) (func(context.Context, *EventStream) error, error)
 }
 
 // Handle makes an operation of a function. It panics if In or Out have members that cannot be
@@ -65,13 +66,21 @@ func Raw(name string, fn func(ctx context.Context, body, dst []byte) ([]byte, er
 
 // After makes an operation run only when check allows it.
 func (o Op) After(check func(context.Context) error) Op {
-	run, events := o.run, o.events
+	run, long, events := o.run, o.long, o.events
 	if run != nil {
 		o.run = func(ctx context.Context, body, dst []byte) ([]byte, error) {
 			if err := check(ctx); err != nil {
 				return nil, err
 			}
 			return run(ctx, body, dst)
+		}
+	}
+	if long != nil {
+		o.long = func(ctx context.Context, body []byte) (*Long, error) {
+			if err := check(ctx); err != nil {
+				return nil, err
+			}
+			return long(ctx, body)
 		}
 	}
 	if events != nil {
@@ -226,11 +235,15 @@ func (m *Mux) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if !checkProtocol(w, t, kind, body) || !verify(w, r, t, &caller, body) {
 		return
 	}
-	if t.op.events != nil {
+	switch {
+	case t.op.events != nil:
 		m.stream(w, r, caller, t, body)
-		return
+	case t.op.long != nil:
+		done = false // if it does not return, the answer was broken off
+		done = m.runLong(w, r, caller, t, body)
+	default:
+		done = m.run(w, r, caller, t, body)
 	}
-	done = m.run(w, r, caller, t, body)
 }
 
 // verify checks the signature, if signatures are asked for, and writes the complaint if there is
@@ -266,8 +279,14 @@ func (m *Mux) run(w http.ResponseWriter, r *http.Request, caller Caller, t targe
 			giveBack(dst, out)
 		}
 	}
+	return m.finish(t, name, err)
+}
+
+// finish tells of a request that reached its operation, and is false if err is a panic: then somebody
+// may still hold the body.
+func (m *Mux) finish(t target, errorName string, err error) (done bool) {
 	if m.opts.Served != nil {
-		m.opts.Served(t.op.Name, name)
+		m.opts.Served(t.op.Name, errorName)
 	}
 	var p *panicError
 	return !errors.As(err, &p)

@@ -20,6 +20,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/shardmill/shardmill/internal/errs"
+	"github.com/shardmill/shardmill/internal/limits"
 )
 
 // measure is one thing that bench can measure, with what it takes where no flag says otherwise. A
@@ -190,6 +191,32 @@ func (b *bench) serverCPU() time.Duration {
 	user, _ := strconv.Atoi(fields[11])
 	system, _ := strconv.Atoi(fields[12])
 	return time.Duration(user+system) * 10 * time.Millisecond // clock ticks are 1/100 s on Linux
+}
+
+// memory is a line of the host's /proc/PID/status in MB: VmRSS is what is resident, VmHWM the most
+// that ever was.
+func (b *bench) memory(line string) (float64, error) {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", b.server.Process.Pid))
+	if err != nil {
+		return 0, err
+	}
+	_, rest, _ := bytes.Cut(text, []byte("\n"+line+":"))
+	kb, _, _ := bytes.Cut(rest, []byte(" kB"))
+	n, err := strconv.Atoi(string(bytes.TrimSpace(kb)))
+	return float64(n) * 1024 / 1e6, err
+}
+
+// load is the processor time that host and client have used.
+type load struct{ host, client time.Duration }
+
+func (b *bench) load() load { return load{b.serverCPU(), limits.CPU()} }
+
+// cost tells what each of n records has cost since before.
+func (b *bench) cost(before load, n float64) (string, error) {
+	now := b.load()
+	highest, err := b.memory("VmHWM")
+	return fmt.Sprintf("processor: host %.2f us a record, client %.2f us a record; host at most %.0f MB resident",
+		(now.host-before.host).Seconds()*1e6/n, (now.client-before.client).Seconds()*1e6/n, highest), err
 }
 
 // wire is the name of the encoding that is measured.

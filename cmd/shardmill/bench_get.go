@@ -45,21 +45,24 @@ func (b *bench) get(ctx context.Context) error {
 	if _, err := share(min(b.clients*2, b.batches), b.clients, fetch); err != nil { // warm up
 		return err
 	}
-	before, own := b.serverCPU(), limits.CPU()
+	before := b.load()
 	took, err := share(b.batches, b.clients, fetch)
 	if err != nil {
 		return err
 	}
-	used, client := b.serverCPU()-before, limits.CPU()-own
+	n := float64(b.batches * all[0].records)
+	cost, err := b.cost(before, n)
+	if err != nil {
+		return err
+	}
 	bare, err := limits.HTTP(ctx, b.batches, b.clients, bufs[0])
 	if err != nil {
 		return err
 	}
-	n := float64(b.batches * all[0].records)
 	fmt.Fprintf(b.out, "GetRecords over HTTP, %s, %d x %d B an answer, one shard, warm, %d clients on the same machine\n", b.wire(), all[0].records, benchSize, b.clients)
 	fmt.Fprintf(b.out, "  %.0f records/s, %.1f MB/s of data\n", n/took.Seconds(), n*benchSize/1e6/took.Seconds())
 	fmt.Fprintf(b.out, "  %.2f of the raw limit (a bare HTTP server sends the same bytes from memory: %.0f records/s)\n", bare.Seconds()/took.Seconds(), n/bare.Seconds())
-	fmt.Fprintf(b.out, "  processor: host %.2f us a record, client %.2f us a record\n", used.Seconds()*1e6/n, client.Seconds()*1e6/n)
+	fmt.Fprintf(b.out, "  %s\n", cost)
 	return nil
 }
 

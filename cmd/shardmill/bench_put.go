@@ -29,21 +29,24 @@ func (b *bench) put(ctx context.Context) error {
 	if _, err := b.putAll(ctx, bodies, warm); err != nil {
 		return err
 	}
-	before, own := b.serverCPU(), limits.CPU()
+	before := b.load()
 	took, err := b.putAll(ctx, bodies, b.batches)
 	if err != nil {
 		return err
 	}
-	used, client := b.serverCPU()-before, limits.CPU()-own
+	n := float64(b.batches * benchBatch)
+	cost, err := b.cost(before, n)
+	if err != nil {
+		return err
+	}
 	raw, err := limits.AppendSync(b.work, b.batches, benchBatch*benchSize, b.clients)
 	if err != nil {
 		return err
 	}
-	n := float64(b.batches * benchBatch)
 	fmt.Fprintf(b.out, "PutRecords over HTTP, %s, %d x %d B a request, %d shards, %d clients on the same machine, fdatasync before the answer\n", b.wire(), benchBatch, benchSize, b.shards, b.clients)
 	fmt.Fprintf(b.out, "  %.0f records/s, %.1f MB/s of data\n", n/took.Seconds(), n*benchSize/1e6/took.Seconds())
 	fmt.Fprintf(b.out, "  %.2f of the raw limit (append + fdatasync of the same bytes: %.0f records/s)\n", raw.Seconds()/took.Seconds(), n/raw.Seconds())
-	fmt.Fprintf(b.out, "  processor: host %.2f us a record, client %.2f us a record\n", used.Seconds()*1e6/n, client.Seconds()*1e6/n)
+	fmt.Fprintf(b.out, "  %s\n", cost)
 	return nil
 }
 

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"os"
@@ -40,7 +39,7 @@ func (b *bench) startUp(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		resident, err := b.resident()
+		resident, err := b.memory("VmRSS")
 		if err != nil {
 			return err
 		}
@@ -60,16 +59,4 @@ func (b *bench) restartEmpty(ctx context.Context) error {
 	}
 	_, err := b.start(ctx)
 	return err
-}
-
-// resident is the host's resident memory in MB.
-func (b *bench) resident() (float64, error) {
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", b.server.Process.Pid))
-	if err != nil {
-		return 0, err
-	}
-	_, rest, _ := bytes.Cut(text, []byte("VmRSS:"))
-	kb, _, _ := bytes.Cut(rest, []byte(" kB"))
-	n, err := strconv.Atoi(string(bytes.TrimSpace(kb)))
-	return float64(n) * 1024 / 1e6, err
 }

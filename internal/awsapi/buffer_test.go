@@ -37,11 +37,9 @@ func TestBodiesOfAnyLength(t *testing.T) {
 	m := NewMux(Options{}, &Service{Target: "T", Ops: []Op{Raw("Copy", func(_ context.Context, body, dst []byte) ([]byte, error) {
 		return append(Room(dst, len(body)), body...), nil
 	})}})
-	for _, size := range []int{1, 4095, 4096, 4097, 64 << 10, 100_000, 1<<20 + 1, 5 << 20, maxBody} {
+	for _, size := range []int{1, 4095, 4096, 4097, 64 << 10, 100_000, 1<<20 + 1, maxBody} {
 		sent := make([]byte, size)
-		for i := range sent {
-			sent[i] = byte(rand.Uint32())
-		}
+		rand.NewChaCha8([32]byte{}).Read(sent)
 		for name, body := range map[string]io.Reader{
 			"length known":   bytes.NewReader(sent), // httptest tells it
 			"length unknown": io.MultiReader(bytes.NewReader(sent)),

@@ -1,6 +1,7 @@
 package shards
 
 import (
+	"math/bits"
 	"slices"
 	"sort"
 )
@@ -55,6 +56,7 @@ func (sh *Shard) closed(ms int64, last Pos) *Shard {
 type layout struct {
 	shards  []*Shard      // all, by number
 	open    []*Shard      // those that take records, by hash range
+	starts  []Hash        // of open, side by side for route
 	changed chan struct{} // closed when another layout has taken its place
 }
 
@@ -74,13 +76,22 @@ func newLayout(all []*Shard) *layout {
 		}
 		return 1
 	})
+	l.starts = make([]Hash, len(l.open))
+	for i, sh := range l.open {
+		l.starts[i] = sh.Start
+	}
 	return l
 }
 
-// route returns the open shard whose range holds h.
+// route returns the open shard whose range holds h. It looks first where that is if all ranges are
+// equally wide, as they are in a stream that was never resharded.
 func (l *layout) route(h Hash) *Shard {
-	i := sort.Search(len(l.open), func(i int) bool { return h.Less(l.open[i].Start) })
-	return l.open[i-1] // the first shard starts at 0
+	guess, _ := bits.Mul64(h.Hi, uint64(len(l.starts)))
+	i := int(guess)
+	if h.Less(l.starts[i]) || i+1 < len(l.starts) && !h.Less(l.starts[i+1]) {
+		i = sort.Search(len(l.starts), func(i int) bool { return h.Less(l.starts[i]) }) - 1 // the first one is 0
+	}
+	return l.open[i]
 }
 
 func (l *layout) shard(number uint32) *Shard {

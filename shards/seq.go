@@ -1,7 +1,9 @@
 package shards
 
 import (
-	"strconv"
+	"encoding/binary"
+	"math/bits"
+	"slices"
 	"strings"
 )
 
@@ -39,10 +41,55 @@ func (s Seq) wide() wide {
 	}
 }
 
-// AppendTo appends the decimal form to dst.
-func (s Seq) AppendTo(dst []byte) []byte { return s.wide().appendDecimal(dst) }
+// SeqDigits is the length of every sequence number's decimal form: the bits on top make the number
+// at least 2^185, which has 56 digits, and less than 3*2^184, which has as many.
+const SeqDigits = 56
 
-func (s Seq) String() string { return s.wide().decimal() }
+// AppendTo appends the decimal form to dst.
+func (s Seq) AppendTo(dst []byte) []byte {
+	w := s.wide()
+	const chunk = 10_000_000_000_000_000_000 // 10^19, the largest power of ten in a word
+	// The first word is below 2^58 and the quotient below 2^123: the first digits of two long
+	// divisions are 0, and what is left of the second quotient are the 18 digits in front.
+	high, rem := bits.Div64(w[0], w[1], chunk)
+	low, last := bits.Div64(rem, w[2], chunk)
+	first, middle := bits.Div64(high, low, chunk)
+	dst = slices.Grow(dst, SeqDigits)
+	n := len(dst)
+	dst = dst[:n+SeqDigits]
+	put18((*[18]byte)(dst[n:]), first)
+	put19((*[19]byte)(dst[n+18:]), middle)
+	put19((*[19]byte)(dst[n+37:]), last)
+	return dst
+}
+
+// put19 writes v, which is below 10^19, with zeros in front.
+func put19(dst *[19]byte, v uint64) {
+	dst[0] = byte('0' + v/1e18)
+	put18((*[18]byte)(dst[1:]), v%1e18)
+}
+
+// put18 writes v, which is below 10^18, with zeros in front.
+func put18(dst *[18]byte, v uint64) {
+	top := v / 1e16
+	dst[0], dst[1] = byte('0'+top/10), byte('0'+top%10)
+	put8(dst[2:], uint32(v/1e8%1e8))
+	put8(dst[10:], uint32(v%1e8))
+}
+
+// put8 writes v, which is below 10^8, with zeros in front. The digits are computed side by side in
+// one word: halves of four, then pairs, then single ones, the first in the lowest byte. Division by
+// 100 and by 10 is multiplication by 10486/2^20 and 103/2^10, exact below 10^4 and 100.
+func put8(dst []byte, v uint32) {
+	halves := uint64(v/10_000) | uint64(v%10_000)<<32
+	high := halves * 10_486 >> 20 & 0x7f_0000_007f
+	pairs := high | (halves-100*high)<<16
+	tens := pairs * 103 >> 10 & 0x0f_000f_000f_000f
+	digits := tens | (pairs-10*tens)<<8
+	binary.LittleEndian.PutUint64(dst, digits|0x3030303030303030)
+}
+
+func (s Seq) String() string { return string(s.AppendTo(nil)) }
 
 // ParseSeq reads a sequence number of the form above. ok is false for everything else, also for
 // numbers of older forms, which no stream of ours has ever given out.
@@ -63,11 +110,22 @@ func ParseSeq(text string) (s Seq, ok bool) {
 	return s, true
 }
 
+const noShardDigits = "shardId-000000000000"
+
+// ShardIDLen is the length of every shard id.
+const ShardIDLen = len(noShardDigits)
+
 // FormatShardID is the id that clients see of shard number n.
-func FormatShardID(n uint32) string {
-	const zeros = "shardId-000000000000"
-	digits := strconv.FormatUint(uint64(n), 10)
-	return zeros[:len(zeros)-len(digits)] + digits
+func FormatShardID(n uint32) string { return string(AppendShardID(nil, n)) }
+
+// AppendShardID appends the id that clients see of shard number n.
+func AppendShardID(dst []byte, n uint32) []byte {
+	dst = append(dst, noShardDigits...)
+	for i := len(dst) - 1; n > 0; i-- {
+		dst[i] = byte('0' + n%10)
+		n /= 10
+	}
+	return dst
 }
 
 // ParseShardID reads a shard id as leniently as AWS: the digits after the first hyphen, or the

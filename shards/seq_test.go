@@ -1,6 +1,7 @@
 package shards
 
 import (
+	"fmt"
 	"math/big"
 	"math/rand/v2"
 	"testing"
@@ -24,6 +25,67 @@ func TestSequenceNumbers(t *testing.T) {
 		if got, ok := ParseSeq(c.text); !ok || got != c.seq {
 			t.Errorf("ParseSeq(%s) = %+v, %v; want %+v", c.text, got, ok, c.seq)
 		}
+	}
+}
+
+// TestSequenceNumbersAgreeWithLongDivision: the digits come out the same as by the plain way, at the
+// edges of each part and anywhere in between.
+func TestSequenceNumbersAgreeWithLongDivision(t *testing.T) {
+	edge := func(bits int) uint64 {
+		switch limit := uint64(1)<<bits - 1; rand.IntN(4) {
+		case 0:
+			return 0
+		case 1:
+			return limit
+		case 2:
+			return limit >> rand.IntN(bits)
+		default:
+			return rand.Uint64() & limit
+		}
+	}
+	for range 100_000 {
+		s := Seq{int64(edge(36)), uint32(edge(32)), Pos(edge(63)), int64(edge(36))}
+		want := s.wide().decimal()
+		if got := string(s.AppendTo([]byte("x"))); got != "x"+want || len(want) != SeqDigits {
+			t.Fatalf("%+v is written %s, want x%s", s, got, want)
+		}
+	}
+}
+
+// TestEightDigits: the halves of eight digits do not touch each other, so trying each with a few of
+// the other tries everything.
+func TestEightDigits(t *testing.T) {
+	var got [8]byte
+	for half := range uint32(10_000) {
+		for _, other := range []uint32{0, 1, 99, 100, 5050, 9900, 9999} {
+			for _, v := range []uint32{half*10_000 + other, other*10_000 + half} {
+				if put8(got[:], v); string(got[:]) != fmt.Sprintf("%08d", v) {
+					t.Fatalf("%d is written %s", v, got)
+				}
+			}
+		}
+	}
+}
+
+func TestShardIDsHaveTwelveDigits(t *testing.T) {
+	for _, n := range []uint32{0, 1, 9, 10, 4711, 1<<31 - 1, 1<<32 - 1} {
+		if got, want := string(AppendShardID([]byte("x"), n)), fmt.Sprintf("xshardId-%012d", n); got != want || len(got) != 1+ShardIDLen {
+			t.Errorf("shard %d is written %s, want %s", n, got, want)
+		}
+	}
+}
+
+func BenchmarkSequenceNumber(b *testing.B) {
+	buf := make([]byte, 0, 64)
+	for i := 0; b.Loop(); i++ {
+		buf = Seq{1700000000, uint32(i & 1023), Pos(i), 1700000000}.AppendTo(buf[:0])
+	}
+}
+
+func BenchmarkSequenceNumberByLongDivision(b *testing.B) {
+	buf := make([]byte, 0, 64)
+	for i := 0; b.Loop(); i++ {
+		buf = Seq{1700000000, uint32(i & 1023), Pos(i), 1700000000}.wide().appendDecimal(buf[:0])
 	}
 }
 

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"sort"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -133,6 +132,7 @@ func (p *Placed) Seq() Seq { return p.Shard.Seq(p.Pos, p.Arrived) }
 
 // scratch is the working memory of a Put, reused.
 type scratch struct {
+	gatherer
 	shard   []*Shard
 	order   []int // the records that are still to be stored, by shard
 	entries []Entry
@@ -184,7 +184,7 @@ func (s *Stream) Put(ctx context.Context, recs []PutRecord, out []Placed) {
 			}
 			return
 		}
-		slices.Sort(w.order) // they were in the order of the shards
+		slices.Sort(w.order) // they were shard by shard
 	}
 }
 
@@ -236,11 +236,12 @@ func (w *scratch) route(l *layout, recs []PutRecord) {
 	}
 }
 
-// group sorts the records of order by shard, stably, and lays a run over each shard's entries.
+// group brings the records of order together that go to the same shard, in their order, and lays a run
+// over each shard's entries.
 func (w *scratch) group(l *layout, recs []PutRecord) {
 	w.entries, w.runs = w.entries[:0], w.runs[:0]
 	if len(l.open) > 1 {
-		sort.SliceStable(w.order, func(a, b int) bool { return w.shard[w.order[a]].Number < w.shard[w.order[b]].Number })
+		w.gather(w.order, w.shard)
 	}
 	for _, k := range w.order {
 		w.entries = append(w.entries, Entry{Key: recs[k].Key, Data: recs[k].Data})

@@ -91,6 +91,7 @@ func (a *api) putRecordBatch(ctx context.Context, body, dst []byte) ([]byte, err
 			failed++
 		}
 	}
+	dst = awsapi.Room(dst, 80+len(p.placed)*(len(`{"RecordId":""},`)+shards.SeqDigits))
 	dst = append(dst, `{"FailedPutCount":`...)
 	dst = strconv.AppendInt(dst, int64(failed), 10)
 	dst = append(dst, `,"Encrypted":false,"RequestResponses":[`...)

@@ -11,7 +11,6 @@
 package awsapi
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -20,7 +19,6 @@ import (
 	"reflect"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/google/uuid"
@@ -29,11 +27,12 @@ import (
 	"github.com/shardmill/shardmill/internal/sigv4"
 )
 
-// Op is one operation of a service.
+// Op is one operation of a service. It has one of run, long and events.
 type Op struct {
 	Name   string
 	run    func(ctx context.Context, body []byte, dst []byte) ([]byte, error)
-	events func(ctx context.Context, body []byte) (func(context.Context, *EventStream) error, error) // in place of run
+	long   func(ctx context.Context, body []byte) (*Long, error)
+	events func(ctx context.Context, body []byte) (func(context.Context, *EventStream) error, error)
 }
 
 // Handle makes an operation of a function. It panics if In or Out have members that cannot be
@@ -67,13 +66,21 @@ func Raw(name string, fn func(ctx context.Context, body, dst []byte) ([]byte, er
 
 // After makes an operation run only when check allows it.
 func (o Op) After(check func(context.Context) error) Op {
-	run, events := o.run, o.events
+	run, long, events := o.run, o.long, o.events
 	if run != nil {
 		o.run = func(ctx context.Context, body, dst []byte) ([]byte, error) {
 			if err := check(ctx); err != nil {
 				return nil, err
 			}
 			return run(ctx, body, dst)
+		}
+	}
+	if long != nil {
+		o.long = func(ctx context.Context, body []byte) (*Long, error) {
+			if err := check(ctx); err != nil {
+				return nil, err
+			}
+			return long(ctx, body)
 		}
 	}
 	if events != nil {
@@ -179,7 +186,6 @@ const (
 	typePlainJSON = "application/json"
 	typeCBOR      = "application/x-amz-cbor-1.1"
 	maxBody       = 16<<20 + 64<<10 // 10 MiB of data are 14 MiB of base64
-	poolableMax   = 2 << 20         // larger buffers are left to the collector
 )
 
 // CallerFrom reads the account and region that a request claims: a 12-digit access key is the
@@ -199,15 +205,6 @@ func (m *Mux) CallerFrom(r *http.Request) Caller {
 	return c
 }
 
-var buffers = sync.Pool{New: func() any { return new(bytes.Buffer) }}
-
-func putBuffer(b *bytes.Buffer) {
-	if b.Cap() <= poolableMax {
-		b.Reset()
-		buffers.Put(b)
-	}
-}
-
 // ServeHTTP implements http.Handler.
 func (m *Mux) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	caller := m.CallerFrom(r)
@@ -219,14 +216,14 @@ func (m *Mux) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		writeXML(w, http.StatusForbidden, "AccessDeniedException", "Unable to determine service/operation name to be authorized")
 		return
 	}
-	body := buffers.Get().(*bytes.Buffer)
+	body, ok := readBody(w, r)
 	done := true
 	defer func() {
 		if done {
 			putBuffer(body)
 		}
 	}()
-	if !readBody(w, r, body) {
+	if !ok {
 		return
 	}
 	t := m.lookUp(r.Header.Get("X-Amz-Target"))
@@ -235,14 +232,18 @@ func (m *Mux) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if kind == typeCBOR {
 		caller.Wire = CBOR
 	}
-	if !checkProtocol(w, t, kind, body.Bytes()) || !verify(w, r, t, &caller, body.Bytes()) {
+	if !checkProtocol(w, t, kind, body) || !verify(w, r, t, &caller, body) {
 		return
 	}
-	if t.op.events != nil {
-		m.stream(w, r, caller, t, body.Bytes())
-		return
+	switch {
+	case t.op.events != nil:
+		m.stream(w, r, caller, t, body)
+	case t.op.long != nil:
+		done = false // if it does not return, the answer was broken off
+		done = m.runLong(w, r, caller, t, body)
+	default:
+		done = m.run(w, r, caller, t, body)
 	}
-	done = m.run(w, r, caller, t, body.Bytes())
 }
 
 // verify checks the signature, if signatures are asked for, and writes the complaint if there is
@@ -264,29 +265,40 @@ func verify(w http.ResponseWriter, r *http.Request, t target, caller *Caller, bo
 // run calls the operation and writes its answer or error. It is false if somebody may still hold
 // the body after it, which then must not be used again.
 func (m *Mux) run(w http.ResponseWriter, r *http.Request, caller Caller, t target, body []byte) (done bool) {
-	answer := buffers.Get().(*bytes.Buffer)
-	out, err := t.op.call(WithCaller(r.Context(), caller), body, answer.AvailableBuffer())
+	dst := takeBuffer(0)
+	out, err := t.op.call(WithCaller(r.Context(), caller), body, dst)
 	name := ""
 	if err != nil {
 		name = m.refuse(w, caller, t, err)
 	} else {
 		w.Header().Set("Content-Type", caller.Wire.contentType())
 		w.Header().Set("Content-Length", strconv.Itoa(len(out)))
-		_, lost := w.Write(out)
-		if cap(out) > answer.Cap() {
-			*answer = *bytes.NewBuffer(out[:0]) // keep the larger buffer
-		}
 		// HTTP/2 gives up a write when its stream is reset, while the bytes may still be on their
 		// way to the connection. Another request's answer must not take their place.
-		if lost == nil {
-			putBuffer(answer)
+		if _, lost := w.Write(out); lost == nil {
+			giveBack(dst, out)
 		}
 	}
+	return m.finish(t, name, err)
+}
+
+// finish tells of a request that reached its operation, and is false if err is a panic: then somebody
+// may still hold the body.
+func (m *Mux) finish(t target, errorName string, err error) (done bool) {
 	if m.opts.Served != nil {
-		m.opts.Served(t.op.Name, name)
+		m.opts.Served(t.op.Name, errorName)
 	}
 	var p *panicError
 	return !errors.As(err, &p)
+}
+
+// giveBack gives back the buffer that an operation got for its answer, and the one that the answer
+// is in if that is another.
+func giveBack(dst, out []byte) {
+	if cap(out) > 0 && &out[:1][0] != &dst[:1][0] {
+		putBuffer(out)
+	}
+	putBuffer(dst)
 }
 
 // refuse answers with an error and returns its name.
@@ -334,25 +346,6 @@ func (m *Mux) lookUp(text string) target {
 		t.op = t.service.byName[name]
 	}
 	return t
-}
-
-func readBody(w http.ResponseWriter, r *http.Request, into *bytes.Buffer) bool {
-	if r.ContentLength > maxBody {
-		w.WriteHeader(http.StatusRequestEntityTooLarge)
-		return false
-	}
-	if r.ContentLength > 0 {
-		into.Grow(int(r.ContentLength) + bytes.MinRead)
-	}
-	_, err := into.ReadFrom(http.MaxBytesReader(w, r.Body, maxBody))
-	var tooLarge *http.MaxBytesError
-	switch {
-	case errors.As(err, &tooLarge):
-		w.WriteHeader(http.StatusRequestEntityTooLarge)
-	case err != nil:
-		writeError(w, http.StatusBadRequest, "SerializationException", "")
-	}
-	return err == nil
 }
 
 // checkProtocol makes the checks that come before the operation is looked at, in AWS's order, and

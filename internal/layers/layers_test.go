@@ -65,7 +65,7 @@ var floors = map[string][]string{
 
 	// 5 and 6: the host ties everything together, the command opens a host
 	"internal/host":                {"..."},
-	"cmd/shardmill":                {"internal/errs", "internal/config", "internal/host", "internal/limits", "runtime/wasm", "firehose", "plugins", "examples/earthquakes"},
+	"cmd/shardmill":                {"internal/errs", "internal/config", "internal/host", "internal/limits", "internal/awsapi/cbor", "internal/awsapi/eventstream", "runtime/wasm", "firehose", "plugins", "examples/earthquakes"},
 	"examples/earthquakes":         {},
 	"examples/earthquakes/regions": {},
 }

@@ -73,7 +73,7 @@ func New(ctx context.Context, streams *shards.Streams, meta shards.Meta, o Optio
 			awsapi.Raw("PutRecord", a.putRecord),
 			awsapi.Raw("PutRecords", a.putRecords),
 			awsapi.Handle("GetShardIterator", a.getShardIterator),
-			awsapi.Raw("GetRecords", a.getRecords),
+			awsapi.RawLong("GetRecords", a.getRecords),
 			awsapi.Handle("RegisterStreamConsumer", a.registerStreamConsumer),
 			awsapi.Handle("DeregisterStreamConsumer", a.deregisterStreamConsumer),
 			awsapi.Handle("DescribeStreamConsumer", a.describeStreamConsumer),

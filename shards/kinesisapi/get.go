@@ -2,14 +2,10 @@ package kinesisapi
 
 import (
 	"context"
-	"strconv"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/shardmill/shardmill/internal/awsapi"
-	"github.com/shardmill/shardmill/internal/awsapi/cbor"
-	"github.com/shardmill/shardmill/internal/awsapi/jsonscan"
 	"github.com/shardmill/shardmill/internal/errs"
 	"github.com/shardmill/shardmill/shards"
 )
@@ -151,9 +147,7 @@ type getRecordsIn struct {
 	DryRun        *bool
 }
 
-var recordPool = sync.Pool{New: func() any { return new([]shards.Record) }}
-
-func (a *api) getRecords(ctx context.Context, body, dst []byte) ([]byte, error) {
+func (a *api) getRecords(ctx context.Context, body []byte) (*awsapi.Long, error) {
 	in := new(getRecordsIn)
 	wire := awsapi.CallerOf(ctx).Wire
 	if err := decodeAndValidate(wire, body, in); err != nil {
@@ -173,105 +167,25 @@ func (a *api) getRecords(ctx context.Context, body, dst []byte) ([]byte, error) 
 	if in.Limit != nil {
 		budget.Records = int(*in.Limit)
 	}
-	buf := recordPool.Get().(*[]shards.Record)
-	defer func() { clear(*buf); *buf = (*buf)[:0]; recordPool.Put(buf) }()
-	recs, behind, err := s.Read(ctx, sh, pos, budget, *buf)
-	*buf = recs
-	s.PayRead(sh, recs)
+	out := newRecordsOut(wire, sh)
+	var behind int64
+	out.recs, behind, err = s.Read(ctx, sh, pos, budget, out.recs)
+	s.PayRead(sh, out.recs)
 	if errs.Is(err, errs.NotFound) { // the stream was deleted meanwhile
 		err = noShard(s.Account, s.Name, sh.Number)
 	}
 	if err != nil {
+		out.release()
 		return nil, err
 	}
-	if len(recs) == 0 && s.Ended(sh.Number, pos) {
-		return appendEnd(dst, wire, s, sh), nil
+	if n := len(out.recs); n > 0 {
+		pos = out.recs[n-1].Pos
+	} else if s.Ended(sh.Number, pos) {
+		out.endWith(s.Children(sh.Number))
+		return out.answer(), nil
 	}
-	if wire == awsapi.CBOR {
-		return a.appendRecordsCBOR(dst, s, sh, recs, pos, behind), nil
-	}
-	dst = append(dst, `{"Records":[`...)
-	for i := range recs {
-		if i > 0 {
-			dst = append(dst, ',')
-		}
-		dst = appendRecord(dst, sh, &recs[i])
-		pos = recs[i].Pos
-	}
-	dst = append(dst, `],"NextShardIterator":"`...)
-	dst = append(dst, a.iterator(s, sh, pos)...)
-	dst = append(dst, `","MillisBehindLatest":`...)
-	return append(strconv.AppendInt(dst, behind, 10), '}'), nil
-}
-
-// appendRecordsCBOR is the answer in CBOR; pos is where the reading started.
-func (a *api) appendRecordsCBOR(dst []byte, s *shards.Stream, sh *shards.Shard, recs []shards.Record, pos shards.Pos, behind int64) []byte {
-	dst = cbor.AppendText(cbor.AppendMapHeader(dst, 3), "Records")
-	dst = cbor.AppendArrayHeader(dst, len(recs))
-	var seq [64]byte
-	for i := range recs {
-		r := &recs[i]
-		dst = cbor.AppendText(cbor.AppendMapHeader(dst, 4), "SequenceNumber")
-		dst = cbor.AppendText(dst, sh.Seq(r.Pos, r.Arrived).AppendTo(seq[:0]))
-		dst = cbor.AppendTimestamp(cbor.AppendText(dst, "ApproximateArrivalTimestamp"), r.Arrived)
-		dst = cbor.AppendBytes(cbor.AppendText(dst, "Data"), r.Data)
-		dst = cbor.AppendText(cbor.AppendText(dst, "PartitionKey"), r.Key)
-		pos = r.Pos
-	}
-	dst = cbor.AppendText(cbor.AppendText(dst, "NextShardIterator"), a.iterator(s, sh, pos))
-	return cbor.AppendInt(cbor.AppendText(dst, "MillisBehindLatest"), behind)
-}
-
-// appendEnd is the answer to who has read everything of a closed shard: no iterator, but the shards to
-// go on with. KCL takes nothing between the two.
-func appendEnd(dst []byte, wire awsapi.Wire, s *shards.Stream, sh *shards.Shard) []byte {
-	children := s.Children(sh.Number)
-	if wire == awsapi.CBOR {
-		dst = cbor.AppendArrayHeader(cbor.AppendText(cbor.AppendMapHeader(dst, 3), "Records"), 0)
-		dst = cbor.AppendInt(cbor.AppendText(dst, "MillisBehindLatest"), 0)
-		dst = cbor.AppendArrayHeader(cbor.AppendText(dst, "ChildShards"), len(children))
-		for _, c := range children {
-			dst = cbor.AppendText(cbor.AppendText(cbor.AppendMapHeader(dst, 3), "ShardId"), c.String())
-			dst = cbor.AppendArrayHeader(cbor.AppendText(dst, "ParentShards"), len(c.Parents))
-			for _, p := range c.Parents {
-				dst = cbor.AppendText(dst, shards.FormatShardID(p))
-			}
-			dst = cbor.AppendMapHeader(cbor.AppendText(dst, "HashKeyRange"), 2)
-			dst = cbor.AppendText(cbor.AppendText(dst, "StartingHashKey"), c.Start.String())
-			dst = cbor.AppendText(cbor.AppendText(dst, "EndingHashKey"), c.End.String())
-		}
-		return dst
-	}
-	return append(appendChildren(append(dst, `{"Records":[],"MillisBehindLatest":0,"ChildShards":`...), children), '}')
-}
-
-func appendChildren(dst []byte, children []*shards.Shard) []byte {
-	dst = append(dst, '[')
-	for i, c := range children {
-		if i > 0 {
-			dst = append(dst, ',')
-		}
-		dst = append(append(dst, `{"ShardId":"`...), c.String()...)
-		for j, p := range c.Parents {
-			dst = append(dst, []string{`","ParentShards":["`, `","`}[j]...)
-			dst = append(dst, shards.FormatShardID(p)...)
-		}
-		dst = append(append(dst, `"],"HashKeyRange":{"StartingHashKey":"`...), c.Start.String()...)
-		dst = append(append(dst, `","EndingHashKey":"`...), c.End.String()...)
-		dst = append(dst, `"}}`...)
-	}
-	return append(dst, ']')
-}
-
-func appendRecord(dst []byte, sh *shards.Shard, r *shards.Record) []byte {
-	dst = append(dst, `{"SequenceNumber":"`...)
-	dst = sh.Seq(r.Pos, r.Arrived).AppendTo(dst)
-	dst = append(dst, `","ApproximateArrivalTimestamp":`...)
-	dst = awsapi.Timestamp(r.Arrived).Append(dst)
-	dst = append(dst, `,"Data":"`...)
-	dst = jsonscan.AppendBase64(dst, r.Data)
-	dst = append(dst, `","PartitionKey":`...)
-	return append(jsonscan.AppendString(dst, r.Key), '}')
+	out.goOnWith(a.iterator(s, sh, pos), behind)
+	return out.answer(), nil
 }
 
 const iteratorTime = "Mon Jan 02 15:04:05 MST 2006"

@@ -151,6 +151,7 @@ func (a *api) appendResultsCBOR(dst []byte, placed []shards.Placed) []byte {
 			failed++
 		}
 	}
+	dst = awsapi.Room(dst, 64+len(placed)*placedSize)
 	dst = cbor.AppendText(cbor.AppendMapHeader(dst, 2), "FailedRecordCount")
 	dst = cbor.AppendText(cbor.AppendUint(dst, uint64(failed)), "Records")
 	dst = cbor.AppendArrayHeader(dst, len(placed))
@@ -167,11 +168,19 @@ func (a *api) appendResultsCBOR(dst []byte, placed []shards.Placed) []byte {
 	return dst
 }
 
+// What stands before the two texts of a placed record in CBOR, whose lengths are always the same.
+var (
+	cborSequenceNumber = cbor.AppendTextHeader(cbor.AppendText(nil, "SequenceNumber"), shards.SeqDigits)
+	cborPlaced         = append(cbor.AppendMapHeader(nil, 2), cborSequenceNumber...)
+	cborShardID        = cbor.AppendTextHeader(cbor.AppendText(nil, "ShardId"), shards.ShardIDLen)
+)
+
+// placedSize is room for the result of a record that was stored, in either encoding.
+const placedSize = len(`{"SequenceNumber":"","ShardId":""},`) + shards.SeqDigits + shards.ShardIDLen
+
 func appendPlacedCBOR(dst []byte, p *shards.Placed) []byte {
-	var seq [64]byte
-	dst = cbor.AppendText(cbor.AppendMapHeader(dst, 2), "SequenceNumber")
-	dst = cbor.AppendText(cbor.AppendText(dst, p.Seq().AppendTo(seq[:0])), "ShardId")
-	return cbor.AppendText(dst, p.Shard.String())
+	dst = p.Seq().AppendTo(append(dst, cborPlaced...))
+	return shards.AppendShardID(append(dst, cborShardID...), p.Shard.Number)
 }
 
 // recordError names the error of one record.
@@ -190,6 +199,7 @@ func (a *api) appendResults(dst []byte, placed []shards.Placed) []byte {
 			failed++
 		}
 	}
+	dst = awsapi.Room(dst, 64+len(placed)*placedSize)
 	dst = append(dst, `{"FailedRecordCount":`...)
 	dst = strconv.AppendInt(dst, int64(failed), 10)
 	dst = append(dst, `,"Records":[`...)
@@ -214,8 +224,7 @@ func appendPlaced(dst []byte, p *shards.Placed) []byte {
 	dst = append(dst, `"SequenceNumber":"`...)
 	dst = p.Seq().AppendTo(dst)
 	dst = append(dst, `","ShardId":"`...)
-	dst = append(dst, p.Shard.String()...)
-	return append(dst, '"')
+	return append(shards.AppendShardID(dst, p.Shard.Number), '"')
 }
 
 // keysGiven reports whether every entry has a partition key. Without one the general decoder

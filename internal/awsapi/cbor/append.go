@@ -44,6 +44,35 @@ func AppendText[S string | []byte](dst []byte, s S) []byte {
 	return append(appendHead(dst, majorText, uint64(len(text))), text...)
 }
 
+// TextLen is the length of what AppendText appends for s.
+func TextLen[S string | []byte](s S) int {
+	if !isUTF8(s) {
+		return len(AppendText(nil, s))
+	}
+	return HeaderLen(len(s)) + len(s)
+}
+
+// HeaderLen is the length of the header of a string of n bytes, or of an array or map of n elements.
+func HeaderLen(n int) int {
+	switch {
+	case n < info8:
+		return 1
+	case n <= math.MaxUint8:
+		return 2
+	case n <= math.MaxUint16:
+		return 3
+	case n <= math.MaxUint32:
+		return 5
+	}
+	return 9
+}
+
+// AppendTextHeader starts a text string of n bytes of UTF-8, which the caller appends.
+func AppendTextHeader(dst []byte, n int) []byte { return appendHead(dst, majorText, uint64(n)) }
+
+// AppendBytesHeader starts a byte string of n bytes, which the caller appends.
+func AppendBytesHeader(dst []byte, n int) []byte { return appendHead(dst, majorBytes, uint64(n)) }
+
 func isUTF8[S string | []byte](s S) bool {
 	if b, ok := any(s).([]byte); ok {
 		return utf8.Valid(b)

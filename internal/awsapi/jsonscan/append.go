@@ -35,6 +35,19 @@ func AppendString[S string | []byte](dst []byte, s S) []byte {
 	return append(append(dst, s[start:]...), '"')
 }
 
+// StringLen is the length of what AppendString appends for s.
+func StringLen[S string | []byte](s S) int {
+	for i := range len(s) {
+		if !plain[s[i]] {
+			return len(AppendString(nil, s))
+		}
+	}
+	return len(s) + 2
+}
+
+// Base64Len is the length of what AppendBase64 appends for n bytes.
+func Base64Len(n int) int { return base64.StdEncoding.EncodedLen(n) }
+
 // plain tells the ASCII bytes that stand for themselves in a JSON string.
 var plain = func() (t [256]bool) {
 	for c := ' '; c < utf8.RuneSelf; c++ {

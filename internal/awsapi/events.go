@@ -13,10 +13,18 @@ import (
 // writeTimeout is how long a client of an event stream may take to accept a message.
 const writeTimeout = 30 * time.Second
 
-// headDelay is how long the head of an event stream waits. The SDK for Go closes its request's body
-// when the head comes; a head that is there within microseconds finds Go's HTTP client still looking
-// for the body's end, and that client then drops the connection with the stream on it.
+// headDelay is how long the head of an answer that is sent in pieces waits. The SDK for Go closes its
+// request's body when the head comes; a head that is there within microseconds finds Go's HTTP client
+// still looking for the body's end, and that client then drops the connection with the rest of the
+// answer on it.
 const headDelay = 5 * time.Millisecond
+
+func holdHead(ctx context.Context, d time.Duration) {
+	select {
+	case <-ctx.Done():
+	case <-time.After(d):
+	}
+}
 
 // Events makes an operation that answers with an event stream. fn looks at the request: its error
 // is an ordinary answer. What it returns then runs after the answer's head has been sent, until it
@@ -77,10 +85,7 @@ func (m *Mux) stream(w http.ResponseWriter, r *http.Request, caller Caller, t ta
 		m.refuse(w, caller, t, err)
 		return
 	}
-	select {
-	case <-ctx.Done():
-	case <-time.After(headDelay):
-	}
+	holdHead(ctx, headDelay)
 	w.Header().Set("Content-Type", "application/vnd.amazon.eventstream")
 	w.WriteHeader(http.StatusOK)
 	s := &EventStream{w: w, ctl: http.NewResponseController(w)}

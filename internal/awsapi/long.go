@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"strconv"
+	"time"
 )
 
 // Long is an answer that may be too long to be held in memory for every client that waits for one,
@@ -30,6 +31,7 @@ func RawLong(name string, fn func(ctx context.Context, body []byte) (*Long, erro
 
 // runLong calls an operation and writes its answer piece by piece. done is as that of run.
 func (m *Mux) runLong(w http.ResponseWriter, r *http.Request, caller Caller, t target, body []byte) (done bool) {
+	begun := time.Now()
 	var answer *Long
 	err := guard(t.op.Name, func() (err error) {
 		answer, err = t.op.long(WithCaller(r.Context(), caller), body)
@@ -39,6 +41,9 @@ func (m *Mux) runLong(w http.ResponseWriter, r *http.Request, caller Caller, t t
 		return m.finish(t, m.refuse(w, caller, t, err), err)
 	}
 	defer answer.Done()
+	if answer.Size > PieceSize {
+		holdHead(r.Context(), headDelay-time.Since(begun))
+	}
 	w.Header().Set("Content-Type", caller.Wire.contentType())
 	w.Header().Set("Content-Length", strconv.Itoa(answer.Size))
 	err = guard(t.op.Name, func() error { return answer.writeTo(w) })

@@ -26,7 +26,7 @@ type elsewhere struct {
 	mu      sync.Mutex
 	rng     *rand.Rand
 	life    int
-	steady  bool // it fails no more
+	steady  bool           // it fails no more
 	handled map[string]int // highest number of each key
 	wrong   error
 }

@@ -33,6 +33,7 @@ var floors = map[string][]string{
 	"internal/objects/s3api":       {"internal/errs", "internal/sigv4", "internal/objects"},
 	"internal/config":              {"internal/errs"},
 	"internal/localca":             {"internal/errs"},
+	"internal/localkms":            {"internal/errs"},
 	"internal/keyfile":             {"internal/errs", "internal/sigv4"},
 
 	// 1: two ground rooms that do not know each other

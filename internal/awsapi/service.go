@@ -123,7 +123,8 @@ type Caller struct {
 	Account   string
 	Region    string
 	RequestID string
-	Wire      Wire // of the request and the answer
+	Operation string // that is called: "PutRecord"
+	Wire      Wire   // of the request and the answer
 }
 
 type callerKey struct{}
@@ -238,6 +239,7 @@ func (m *Mux) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if !checkProtocol(w, t, kind, body.Bytes()) || !verify(w, r, t, &caller, body.Bytes()) {
 		return
 	}
+	caller.Operation = t.op.Name
 	if t.op.events != nil {
 		m.stream(w, r, caller, t, body.Bytes())
 		return

@@ -41,8 +41,11 @@ func (a *api) getShardIterator(ctx context.Context, in *getShardIteratorIn) (*ge
 	if err != nil {
 		return nil, err
 	}
-	s, err := a.streams.Get(scope, name)
-	if err != nil || s.Shard(n) == nil {
+	s, err := a.permitted(ctx, scope, name)
+	if errs.Is(err, errs.Denied) {
+		return nil, err
+	}
+	if err != nil || s.State() == shards.Deleting || s.Shard(n) == nil {
 		return nil, noShard(scope.Account, name, n)
 	}
 	sh := s.Shard(n)
@@ -154,7 +157,7 @@ type getRecordsIn struct {
 var recordPool = sync.Pool{New: func() any { return new([]shards.Record) }}
 
 func (a *api) getRecords(ctx context.Context, body, dst []byte) ([]byte, error) {
-	in := new(getRecordsIn)
+	begun, in := time.Now(), new(getRecordsIn)
 	wire := awsapi.CallerOf(ctx).Wire
 	if err := decodeAndValidate(wire, body, in); err != nil {
 		return nil, err
@@ -167,6 +170,7 @@ func (a *api) getRecords(ctx context.Context, body, dst []byte) ([]byte, error) 
 		return nil, dryRun()
 	}
 	if err := s.AdmitRead(sh); err != nil {
+		meterGet(s, sh, nil, 0, begun, err)
 		return nil, err
 	}
 	budget := shards.Budget{Records: maxGetRecords, Bytes: maxGetBytes}
@@ -181,6 +185,7 @@ func (a *api) getRecords(ctx context.Context, body, dst []byte) ([]byte, error) 
 	if errs.Is(err, errs.NotFound) { // the stream was deleted meanwhile
 		err = noShard(s.Account, s.Name, sh.Number)
 	}
+	meterGet(s, sh, recs, behind, begun, err)
 	if err != nil {
 		return nil, err
 	}
@@ -211,11 +216,23 @@ func (a *api) appendRecordsCBOR(dst []byte, s *shards.Stream, sh *shards.Shard, 
 	var seq [64]byte
 	for i := range recs {
 		r := &recs[i]
-		dst = cbor.AppendText(cbor.AppendMapHeader(dst, 4), "SequenceNumber")
+		members := 3
+		if len(r.Key) > 0 {
+			members++
+		}
+		if r.Flags&shards.Encrypted != 0 {
+			members++
+		}
+		dst = cbor.AppendText(cbor.AppendMapHeader(dst, members), "SequenceNumber")
 		dst = cbor.AppendText(dst, sh.Seq(r.Pos, r.Arrived).AppendTo(seq[:0]))
 		dst = cbor.AppendTimestamp(cbor.AppendText(dst, "ApproximateArrivalTimestamp"), r.Arrived)
 		dst = cbor.AppendBytes(cbor.AppendText(dst, "Data"), r.Data)
-		dst = cbor.AppendText(cbor.AppendText(dst, "PartitionKey"), r.Key)
+		if len(r.Key) > 0 {
+			dst = cbor.AppendText(cbor.AppendText(dst, "PartitionKey"), r.Key)
+		}
+		if r.Flags&shards.Encrypted != 0 {
+			dst = cbor.AppendText(cbor.AppendText(dst, "EncryptionType"), kms)
+		}
 		pos = r.Pos
 	}
 	dst = cbor.AppendText(cbor.AppendText(dst, "NextShardIterator"), a.iterator(s, sh, pos))
@@ -263,6 +280,8 @@ func appendChildren(dst []byte, children []*shards.Shard) []byte {
 	return append(dst, ']')
 }
 
+// appendRecord leaves out what a record does not have: a partition key, if it was put without one
+// into a stream that places records itself, and encryption.
 func appendRecord(dst []byte, sh *shards.Shard, r *shards.Record) []byte {
 	dst = append(dst, `{"SequenceNumber":"`...)
 	dst = sh.Seq(r.Pos, r.Arrived).AppendTo(dst)
@@ -270,8 +289,14 @@ func appendRecord(dst []byte, sh *shards.Shard, r *shards.Record) []byte {
 	dst = awsapi.Timestamp(r.Arrived).Append(dst)
 	dst = append(dst, `,"Data":"`...)
 	dst = jsonscan.AppendBase64(dst, r.Data)
-	dst = append(dst, `","PartitionKey":`...)
-	return append(jsonscan.AppendString(dst, r.Key), '}')
+	dst = append(dst, '"')
+	if len(r.Key) > 0 {
+		dst = jsonscan.AppendString(append(dst, `,"PartitionKey":`...), r.Key)
+	}
+	if r.Flags&shards.Encrypted != 0 {
+		dst = append(dst, `,"EncryptionType":"KMS"`...)
+	}
+	return append(dst, '}')
 }
 
 const iteratorTime = "Mon Jan 02 15:04:05 MST 2006"
@@ -290,7 +315,7 @@ func (a *api) openIterator(ctx context.Context, in *getRecordsIn) (*shards.Strea
 		account, stream, _ := strings.Cut(t.extra, "/")
 		return nil, nil, 0, noShard(account, stream, t.shard)
 	}
-	if err := allowed(ctx, s.Account); err != nil {
+	if err := permit(ctx, s); err != nil {
 		return nil, nil, 0, err
 	}
 	if in.StreamARN != nil && *in.StreamARN != s.ARN() {

@@ -14,6 +14,13 @@ type Attributes struct {
 	MaxRecordSize int               `json:"maxRecordSize"` // bytes of data and key
 	Tags          map[string]string `json:"tags,omitempty"`
 	Policy        string            `json:"policy,omitempty"` // a resource policy, as it was given
+	KeyID         string            `json:"keyId,omitempty"`  // what the stream is encrypted with, as it was named
+	Key           uint32            `json:"key,omitempty"`    // the same key's number; 0: records are stored as they are
+	ShardMetrics  []string          `json:"shardMetrics,omitempty"`
+	Distribution  string            `json:"distribution,omitempty"` // Auto, or "" for by partition key
+	// WarmMiBps is the throughput, MiB/s of puts, that an on-demand stream is to be ready for: it is
+	// given at least as many open shards.
+	WarmMiBps int32 `json:"warmMiBps,omitempty"`
 	// ExpiredMs is a time, ms since the epoch: what arrived before it had expired when the retention
 	// was raised, and must not come back with the longer one.
 	ExpiredMs int64 `json:"expiredMs,omitempty"`
@@ -21,6 +28,17 @@ type Attributes struct {
 	// epoch, by operation. Kept only by hosts that limit them.
 	Changes map[string][]int64 `json:"changes,omitempty"`
 }
+
+// warmShards is how many open shards the stream's warm throughput asks for, at 1 MiB/s each.
+func (a *Attributes) warmShards() int {
+	if a.Mode != OnDemand {
+		return 0
+	}
+	return min(int(a.WarmMiBps), MaxShards)
+}
+
+// Auto is the Distribution of streams that place records themselves, evenly over their shards.
+const Auto = "AUTO"
 
 // horizonMs is the time before which nothing can be read any more.
 func (a *Attributes) horizonMs(now time.Time) int64 {
@@ -62,7 +80,15 @@ func (ss *Streams) update(ctx context.Context, s *Stream, change func(*Attribute
 	if err := change(&next); err != nil {
 		return err
 	}
-	if err := ss.writeLocked(ctx, s, func(r *record) { r.Attributes = next }); err != nil {
+	warm, open := next.warmShards(), len(s.OpenShards())
+	warmer := warm > s.Attributes().warmShards() && warm > open
+	err := ss.writeLocked(ctx, s, func(r *record) {
+		r.Attributes = next
+		if warmer { // UpdateSlowly goes on with it
+			r.Target = warm
+		}
+	})
+	if err != nil {
 		return err
 	}
 	s.attributes.Store(&next)

@@ -107,6 +107,9 @@ func (b *Batch) Each(ctx context.Context, fn func(sh *Shard, recs []Record) erro
 			if len(recs) == 0 {
 				break // trimmed to beyond the range
 			}
+			if err := s.decrypt(sh, recs); err != nil {
+				return err
+			}
 			if err := fn(sh, recs); err != nil {
 				return err
 			}
@@ -387,7 +390,7 @@ func (c *consumer) countShard(ctx context.Context, t *tally, p Policy, sh *Shard
 func (t *tally) add(recs []Record) {
 	now := time.Now().UnixMilli()
 	for i := range recs {
-		t.bytes += int64(len(recs[i].Data))
+		t.bytes += int64(dataSize(recs[i].Flags, recs[i].Data))
 		if arrived := min(recs[i].Arrived, now); t.oldest == 0 || arrived < t.oldest {
 			t.oldest = arrived
 		}

@@ -91,7 +91,7 @@ func (ss *Streams) fit(ctx context.Context, s *Stream) error {
 		need = max(need, p.Load)
 	}
 	have := len(s.OpenShards())
-	want := min(max(int((2*need+99)/100), OnDemandShards, s.Initial), MaxShards)
+	want := min(max(int((2*need+99)/100), OnDemandShards, s.Initial, s.Attributes().warmShards()), MaxShards)
 	if want >= have || len(peaks) < 2 { // a stream that has not been watched for a day is left alone
 		return nil
 	}

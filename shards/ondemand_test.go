@@ -120,3 +120,43 @@ func reshardWithFault(t *testing.T, at int, after bool) (reached bool) {
 	ss.Close()
 	return reached
 }
+
+// A stream that is to be warm has a shard for each MiB/s at once, and keeps them without any load.
+func TestAWarmStreamKeepsItsShards(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := open(t, vfs.NewMem(), shards.Events{})
+		defer h.close()
+		s := create(t, h, shards.Spec{Name: "s", Shards: shards.OnDemandShards, Mode: shards.OnDemand})
+		warm := func(mibps int32, mode string) int {
+			t.Helper()
+			err := h.UpdateSlowly(t.Context(), s, func(a *shards.Attributes) error {
+				a.WarmMiBps, a.Mode = mibps, mode
+				return nil
+			})
+			if err != nil || s.State() != shards.Active {
+				t.Fatal(s.State(), err)
+			}
+			return len(s.OpenShards())
+		}
+		if n := warm(9, shards.OnDemand); n != 9 {
+			t.Errorf("%d shards for 9 MiB/s", n)
+		}
+		checkTiling(t, s)
+		time.Sleep(50 * time.Hour)
+		synctest.Wait()
+		if n := len(s.OpenShards()); n != 9 {
+			t.Errorf("%d shards two days later", n)
+		}
+		if n := warm(5, shards.OnDemand); n != 9 {
+			t.Errorf("%d shards at once for less", n)
+		}
+		time.Sleep(2 * time.Hour)
+		synctest.Wait()
+		if n := len(s.OpenShards()); n != 5 {
+			t.Errorf("%d shards when there was time to merge", n)
+		}
+		if n := warm(20, shards.Provisioned); n != 5 {
+			t.Errorf("%d shards of a provisioned stream", n)
+		}
+	})
+}

@@ -42,6 +42,8 @@ type Spec struct {
 	Mode          string // default Provisioned
 	MaxRecordSize int    // bytes of data and key, default 1 MiB
 	Tags          map[string]string
+	Distribution  string // Auto or ""
+	WarmMiBps     int32
 	// Private marks a stream that belongs to another service (a direct-put delivery stream). It
 	// is not listed, has a name space of its own, and keeps records until its readers are done
 	// with them instead of for a time.
@@ -60,6 +62,9 @@ type Stream struct {
 	update sync.Mutex // guards stored
 	stored record     // as metadata have it
 	shape  sync.Mutex // one change of the shards at a time
+
+	Meter  Meter
+	spread atomic.Uint32 // records placed so far by a stream that places them itself
 
 	mu      sync.Mutex
 	readers map[string]map[uint32]Pos // what each is done with; kept up to date for private streams only
@@ -125,6 +130,8 @@ type Placed struct {
 	Pos     Pos
 	Arrived int64
 	Err     error
+
+	Encrypted bool // in the log
 }
 
 // Seq is the record's sequence number.
@@ -138,6 +145,7 @@ type scratch struct {
 	entries []Entry
 	runs    []Run
 	results []Result
+	cipher  []byte // of encrypted data
 }
 
 var scratches = sync.Pool{New: func() any { return new(scratch) }}
@@ -167,24 +175,34 @@ func (s *Stream) Put(ctx context.Context, recs []PutRecord, out []Placed) {
 	for i := range recs {
 		w.order = append(w.order, i)
 	}
+	from := s.spreadFrom(len(recs))
 	for {
 		l := s.layout.Load()
-		w.route(l, recs)
+		w.route(l, recs, from)
 		if limits := s.owner.options.Throughput; limits != nil && !s.Private {
 			w.admit(s, limits, recs, out)
 		}
 		w.group(l, recs)
+		if err := s.encrypt(w); err != nil {
+			w.fail(out, err)
+			return
+		}
 		s.owner.store.Log().Append(ctx, w.runs, w.results)
-		if w.place(out); len(w.order) == 0 {
+		if w.place(s, out); len(w.order) == 0 {
 			return
 		}
 		if err := s.awaitChange(ctx, l); err != nil {
-			for _, k := range w.order {
-				out[k].Err = err
-			}
+			w.fail(out, err)
 			return
 		}
 		slices.Sort(w.order) // they were shard by shard
+	}
+}
+
+// fail gives the records that are not stored yet an error.
+func (w *scratch) fail(out []Placed, err error) {
+	for _, k := range w.order {
+		out[k] = Placed{Err: err}
 	}
 }
 
@@ -202,31 +220,48 @@ func (s *Stream) awaitChange(ctx context.Context, l *layout) error {
 }
 
 // place tells of each record where it went, and leaves those in order whose shard was closed.
-func (w *scratch) place(out []Placed) {
+func (w *scratch) place(s *Stream, out []Placed) {
 	at, left := 0, 0
 	for i := range w.runs {
-		r := &w.results[i]
+		r, entries := &w.results[i], w.runs[i].Entries
 		again := errors.Is(r.Err, ErrSealed)
-		for j := range w.runs[i].Entries {
+		for j := range entries {
 			k := w.order[at]
 			at++
-			out[k] = Placed{Shard: w.shard[k], Pos: r.First + Pos(j), Arrived: r.Arrived, Err: r.Err}
+			out[k] = Placed{Shard: w.shard[k], Pos: r.First + Pos(j), Arrived: r.Arrived, Encrypted: entries[j].Flags&Encrypted != 0, Err: r.Err}
 			if again {
 				w.order[left] = k
 				left++
 			}
 		}
 		if r.Err == nil {
-			w.shard[w.order[at-1]].traffic.in(w.runs[i].Entries)
+			s.meterIn(out[w.order[at-1]].Shard, entries)
 		}
 	}
 	w.order = w.order[:left]
 }
 
-// route finds the shard of each record of order.
-func (w *scratch) route(l *layout, recs []PutRecord) {
+// byKey says that records are placed by the hash of their key.
+const byKey = -1
+
+// spreadFrom is byKey, or in a stream that places records itself the number of records before this
+// put's: going on from there, puts of any size fill the shards evenly.
+func (s *Stream) spreadFrom(n int) int {
+	if s.Attributes().Distribution != Auto {
+		return byKey
+	}
+	return int((s.spread.Add(uint32(n)) - uint32(n)) & (1<<31 - 1))
+}
+
+// route finds the shard of each record of order. from is byKey, or where to begin with placing the
+// records one after the other.
+func (w *scratch) route(l *layout, recs []PutRecord, from int) {
 	w.shard = slices.Grow(w.shard[:0], len(recs))[:len(recs)]
 	for _, i := range w.order {
+		if from != byKey {
+			w.shard[i] = l.open[(from+i)%len(l.open)]
+			continue
+		}
 		key := recs[i].Explicit
 		if key == nil {
 			h := HashOf(recs[i].Key)
@@ -274,6 +309,9 @@ func (s *Stream) Read(ctx context.Context, sh *Shard, after Pos, budget Budget, 
 	recs, err = log.Read(ctx, sh.ID, max(after, horizon), budget, dst)
 	if err != nil || len(recs) == len(dst) {
 		return recs, 0, err
+	}
+	if err := s.decrypt(sh, recs[len(dst):]); err != nil {
+		return dst, 0, err
 	}
 	b, err := log.Bounds(ctx, sh.ID)
 	if last := &recs[len(recs)-1]; last.Pos < b.Last {

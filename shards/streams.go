@@ -18,6 +18,7 @@ import (
 //	s/ACCOUNT/REGION/NAME   stream          p/ACCOUNT/REGION/NAME   private stream
 //	h/STREAMID/NUMBER       shard           k/STREAMID/READER       checkpoint and cut
 //	c/STREAMID/NAME         registered consumer
+//	a/ACCOUNT/REGION        settings of an account
 //	n/stream  n/shard       counters
 const (
 	publicPrefix  = "s/"
@@ -44,14 +45,15 @@ type Events struct {
 type Options struct {
 	Events Events
 	Timing Timing
+	Keys   Keys // nil: streams cannot be encrypted
 	// Throughput limits what clients put into and get from each shard; nil does not.
 	Throughput *Throughput
 	// ScaleEvery is how often on-demand streams are scaled to their load; default one minute.
 	ScaleEvery time.Duration
 }
 
-// Timing is how long streams stay in the states between. With zeros, which is the default, a change
-// is complete when the call that asked for it returns.
+// Timing is how long streams and consumers stay in the states between. With zeros, which is the
+// default, a change is complete when the call that asked for it returns.
 type Timing struct {
 	Create time.Duration // CREATING
 	Update time.Duration // UPDATING
@@ -63,6 +65,7 @@ type Streams struct {
 	store   Store
 	options Options
 	events  Events
+	ciphers ciphers
 
 	create sync.Mutex // one creation or deletion at a time
 	mu     sync.RWMutex
@@ -81,7 +84,7 @@ func Open(ctx context.Context, store Store, o Options) (*Streams, error) {
 	if o.ScaleEvery == 0 {
 		o.ScaleEvery = time.Minute
 	}
-	ss := &Streams{store: store, options: o, events: o.Events, byKey: make(map[string]*Stream), byID: make(map[uint64]*Stream)}
+	ss := &Streams{store: store, options: o, events: o.Events, ciphers: ciphers{keys: o.Keys}, byKey: make(map[string]*Stream), byID: make(map[uint64]*Stream)}
 	ss.ctx, ss.stop = context.WithCancel(context.WithoutCancel(ctx))
 	for _, prefix := range []string{publicPrefix, privatePrefix} {
 		for kv, err := range store.Meta().Scan(ctx, prefix) {
@@ -228,7 +231,7 @@ func (ss *Streams) Create(ctx context.Context, sc Scope, spec Spec) (*Stream, er
 	ss.create.Lock()
 	defer ss.create.Unlock()
 	s := &Stream{Scope: sc, owner: ss, readers: make(map[string]map[uint32]Pos)}
-	at := Attributes{Mode: spec.Mode, Retention: DefaultRetention, MaxRecordSize: spec.MaxRecordSize, Tags: spec.Tags}
+	at := Attributes{Mode: spec.Mode, Retention: DefaultRetention, MaxRecordSize: spec.MaxRecordSize, Tags: spec.Tags, Distribution: spec.Distribution, WarmMiBps: spec.WarmMiBps}
 	if at.Mode == "" {
 		at.Mode = Provisioned
 	}

@@ -25,21 +25,12 @@ var AWSThroughput = Throughput{WriteBytes: 1 << 20, WriteRecords: 1000, ReadByte
 // traffic is what a shard has taken and given lately.
 type traffic struct {
 	records, bytes atomic.Int64 // taken since scaleOnDemand last looked
+	meter          ShardMeter
 
 	mu                       sync.Mutex
 	writeBytes, writeRecords bucket
 	readCalls, iteratorCalls bucket
 	reads                    time.Time // until then, reading is paid for
-}
-
-// in counts entries that were stored.
-func (t *traffic) in(entries []Entry) {
-	n := 0
-	for i := range entries {
-		n += len(entries[i].Key) + len(entries[i].Data)
-	}
-	t.records.Add(int64(len(entries)))
-	t.bytes.Add(int64(n))
 }
 
 // bucket holds what may be used at once: one second's worth when it is full. It may go into debt by
@@ -93,6 +84,7 @@ func (w *scratch) admit(s *Stream, l *Throughput, recs []PutRecord, out []Placed
 		if sh := w.shard[k]; sh.traffic.admit(now, l, len(recs[k].Key)+len(recs[k].Data)) {
 			left = append(left, k)
 		} else {
+			s.meterThrottled(sh)
 			out[k] = Placed{Err: errs.New(errs.Throttled, "Rate exceeded for shard %s in stream %s under account %s.", sh, s.Name, s.Account)}
 		}
 	}

@@ -130,7 +130,8 @@ type Caller struct {
 	Account   string
 	Region    string
 	RequestID string
-	Wire      Wire // of the request and the answer
+	Operation string // that is called: "PutRecord"
+	Wire      Wire   // of the request and the answer
 }
 
 type callerKey struct{}
@@ -235,6 +236,7 @@ func (m *Mux) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if !checkProtocol(w, t, kind, body) || !verify(w, r, t, &caller, body) {
 		return
 	}
+	caller.Operation = t.op.Name
 	switch {
 	case t.op.events != nil:
 		m.stream(w, r, caller, t, body)

@@ -35,6 +35,7 @@ type Config struct {
 	S3          S3
 	Auth        string // off, or keys: requests must be signed with a key of KeyFile
 	KeyFile     string
+	KMSKeys     string // file of the states of encryption keys; "" is none
 	TLS         TLS
 	Concurrency int // execution environments of one function
 
@@ -80,6 +81,7 @@ func (c *Config) Bind(fs *pflag.FlagSet) {
 	fs.StringVar(&c.LogLevel, "log-level", "info", "debug, info, warn or error")
 	fs.StringVar(&c.Auth, "auth", "off", "off, or keys: requests must be signed (SigV4) with a key of --key-file, which says their account")
 	fs.StringVar(&c.KeyFile, "key-file", "", "YAML file of access keys for --auth keys")
+	fs.StringVar(&c.KMSKeys, "kms-keys", "", "YAML file that marks encryption keys as disabled, denied, missing …, to try programs against their errors")
 	fs.StringVar(&c.TLS.Mode, "tls", "off", "off, or self: serve TLS on the same port, certified by a local authority that clients are told to trust")
 	fs.StringVar(&c.TLS.Cert, "tls-cert", "", "certificate chain, PEM; with --tls-key serves TLS on the same port")
 	fs.StringVar(&c.TLS.Key, "tls-key", "", "key of --tls-cert, PEM")

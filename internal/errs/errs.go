@@ -26,10 +26,20 @@ const (
 	Unavailable             // nothing was done: the store is full, fenced or closing
 	Unknown                 // the outcome is not known: it may have happened, or may still
 	Conflict                // a compare-and-set lost against another writer
+
+	// What keeps an encryption key from being used. The data are there; the same request works when
+	// the key does.
+	KeyMissing   // there is no such key
+	KeyDisabled  // it is switched off
+	KeyDenied    // the caller may not use it
+	KeyState     // its state does not allow it: it waits for its deletion
+	KeyOptIn     // the account has not subscribed to the key service
+	KeyThrottled // the key service is asked too often
 )
 
 var kindNames = [...]string{"internal", "invalid", "not found", "in use", "limit", "throttled",
-	"expired", "denied", "unavailable", "outcome unknown", "conflict"}
+	"expired", "denied", "unavailable", "outcome unknown", "conflict",
+	"key missing", "key disabled", "key denied", "key in the wrong state", "key service not subscribed to", "key throttled"}
 
 func (k Kind) String() string {
 	if int(k) < len(kindNames) {
@@ -73,6 +83,12 @@ func KindOf(err error) Kind {
 		return e.Kind
 	}
 	return Internal
+}
+
+// IsKey reports whether err is about an encryption key.
+func IsKey(err error) bool {
+	k := KindOf(err)
+	return k >= KeyMissing && k <= KeyThrottled
 }
 
 // Is reports whether err is of kind k. A nil error is of no kind.

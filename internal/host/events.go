@@ -7,6 +7,7 @@ import (
 
 	"github.com/shardmill/shardmill/firehose"
 	"github.com/shardmill/shardmill/internal/keyfile"
+	"github.com/shardmill/shardmill/internal/localkms"
 	"github.com/shardmill/shardmill/plugins"
 	"github.com/shardmill/shardmill/runtime"
 	"github.com/shardmill/shardmill/shards"
@@ -133,6 +134,16 @@ func (h *Host) keyEvents() keyfile.Events {
 		Reloaded: func(keys int) { log.Info().Int("keys", keys).Msg("key file read again") },
 		Failed: func(err error) {
 			log.Error().Err(err).Msg("the changed key file is wrong; the keys from before stay good")
+		},
+	}
+}
+
+func (h *Host) kmsEvents() localkms.Events {
+	log := h.log.With().Str("component", "keys").Str("path", h.cfg.KMSKeys).Logger()
+	return localkms.Events{
+		Reloaded: func(keys int) { log.Info().Int("keys", keys).Msg("states of encryption keys read again") },
+		Failed: func(err error) {
+			log.Error().Err(err).Msg("the changed file of key states is wrong; the states from before stay in use")
 		},
 	}
 }

@@ -25,6 +25,7 @@ import (
 	"github.com/shardmill/shardmill/internal/httpd"
 	"github.com/shardmill/shardmill/internal/keyfile"
 	"github.com/shardmill/shardmill/internal/localca"
+	"github.com/shardmill/shardmill/internal/localkms"
 	"github.com/shardmill/shardmill/internal/objects"
 	"github.com/shardmill/shardmill/internal/objects/s3api"
 	"github.com/shardmill/shardmill/internal/sigv4"
@@ -35,6 +36,7 @@ import (
 	"github.com/shardmill/shardmill/shards"
 	"github.com/shardmill/shardmill/shards/journal"
 	"github.com/shardmill/shardmill/shards/kinesisapi"
+	"github.com/shardmill/shardmill/shards/metrics"
 )
 
 // Observer is told what a host does, beside its log. Nil fields are skipped.
@@ -151,7 +153,11 @@ func (h *Host) openStreams(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	o := shards.Options{Events: h.streamEvents()}
+	keys, err := localkms.Open(filepath.Join(h.cfg.Data, "keys"), localkms.Options{States: h.cfg.KMSKeys, Events: h.kmsEvents()})
+	if err != nil {
+		return err
+	}
+	o := shards.Options{Events: h.streamEvents(), Keys: keys}
 	if h.cfg.Limits == "aws" {
 		o.Throughput = &shards.AWSThroughput
 	}
@@ -226,13 +232,13 @@ func (h *Host) serve(ctx context.Context) error {
 		return err
 	}
 	mux := awsapi.NewMux(awsapi.Options{Account: h.cfg.Account, Region: h.cfg.Region, Keys: h.keys, Failed: h.requestFailed}, kinesis, firehoseapi.New(h.Deliveries))
-	buckets := s3api.New(h.Objects, h.cfg.Region)
+	buckets, numbers := s3api.New(h.Objects, h.cfg.Region), metrics.Handler(h.Streams)
 	if h.keys != nil {
-		buckets = s3api.Verified(buckets, h.keys)
+		buckets, numbers = s3api.Verified(buckets, h.keys), httpd.Local(numbers)
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.routes.API, h.routes.S3 = mux, buckets
+	h.routes.API, h.routes.S3, h.routes.Metrics = mux, buckets, numbers
 	h.status = "ready"
 	return nil
 }
@@ -273,7 +279,7 @@ func (h *Host) URL() string { return "http://" + h.server.Addr() }
 func (h *Host) Close(ctx context.Context) error {
 	h.mu.Lock()
 	h.status = "stopping"
-	h.routes.API, h.routes.S3 = nil, nil
+	h.routes.API, h.routes.S3, h.routes.Metrics = nil, nil, nil
 	h.mu.Unlock()
 	var all []error
 	note := func(what string, err error) {

@@ -4,6 +4,7 @@
 // A request goes, by the first rule that fits,
 //
 //	/_shardmill/…                        to the host's own pages
+//	GET /metrics, not by an S3 client    to the metrics, in Prometheus's text format
 //	with an X-Amz-Target header          to the JSON services
 //	that looks like S3 (s3api.Matches)   to the buckets
 //	else                                 to the JSON services, which know how to complain
@@ -16,6 +17,7 @@ import (
 	"errors"
 	"net"
 	"net/http"
+	"net/netip"
 	"time"
 
 	"github.com/shardmill/shardmill/internal/objects/s3api"
@@ -30,9 +32,10 @@ type Health struct {
 
 // Routes are the handlers behind the router.
 type Routes struct {
-	API    http.Handler
-	S3     http.Handler
-	Health func() Health
+	API     http.Handler
+	S3      http.Handler
+	Metrics http.Handler
+	Health  func() Health
 }
 
 // Server is the listening front door.
@@ -97,20 +100,44 @@ func (s *Server) Close(ctx context.Context) error {
 	return err
 }
 
-const ownPages = "/_shardmill/"
+const (
+	ownPages    = "/_shardmill/"
+	metricsPage = "/metrics"
+)
 
 func route(to Routes, w http.ResponseWriter, r *http.Request) {
 	switch {
 	case len(r.URL.Path) >= len(ownPages) && r.URL.Path[:len(ownPages)] == ownPages:
 		own(to, w, r)
-	case to.API == nil || to.S3 == nil:
+	case to.API == nil || to.S3 == nil || to.Metrics == nil:
 		w.Header().Set("Retry-After", "1")
 		writeJSON(w, http.StatusServiceUnavailable, map[string]string{"__type": "ServiceUnavailableException", "message": "The host is starting or stopping; see " + ownPages + "health."})
+	case isMetrics(r):
+		to.Metrics.ServeHTTP(w, r)
 	case r.Header.Get("X-Amz-Target") == "" && s3api.Matches(r):
 		to.S3.ServeHTTP(w, r)
 	default:
 		to.API.ServeHTTP(w, r)
 	}
+}
+
+// isMetrics leaves a bucket called metrics to S3 clients.
+func isMetrics(r *http.Request) bool {
+	return r.URL.Path == metricsPage && (r.Method == http.MethodGet || r.Method == http.MethodHead) &&
+		r.Header.Get("X-Amz-Target") == "" && !s3api.Matches(r)
+}
+
+// Local lets only requests through that come from this machine itself, not by way of a proxy on it.
+func Local(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		from, err := netip.ParseAddrPort(r.RemoteAddr)
+		forwarded := r.Header.Get("Forwarded") != "" || r.Header.Get("X-Forwarded-For") != ""
+		if err != nil || !from.Addr().Unmap().IsLoopback() || forwarded {
+			writeJSON(w, http.StatusForbidden, map[string]string{"message": r.URL.Path + " is served to this machine alone where requests have to be signed: ask for it by a loopback address."})
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
 }
 
 func own(to Routes, w http.ResponseWriter, r *http.Request) {

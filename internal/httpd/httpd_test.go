@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -20,7 +21,7 @@ func teller(name string) http.Handler {
 }
 
 func ready() Routes {
-	return Routes{API: teller("api"), S3: teller("s3"), Health: func() Health {
+	return Routes{API: teller("api"), S3: teller("s3"), Metrics: teller("metrics"), Health: func() Health {
 		return Health{Status: "ready", Checks: map[string]string{"streams": "ok"}, Version: "v1"}
 	}}
 }
@@ -124,12 +125,35 @@ func TestWhoGetsARequest(t *testing.T) {
 		{request{"GET", "/bucket/key?X-Amz-Credential=AK/20260101/us-east-1/s3/aws4_request", nil}, "s3 HTTP/1.1 /bucket/key"},
 		{request{"GET", "/bucket", map[string]string{"User-Agent": "aws-cli/1.45.11 md/Botocore"}}, "s3 HTTP/1.1 /bucket"},
 		{request{"GET", "/_shardmill", map[string]string{"Authorization": s3}}, "s3 HTTP/1.1 /_shardmill"},
+		{request{"GET", "/metrics", nil}, "metrics HTTP/1.1 /metrics"},
+		{request{"GET", "/metrics", map[string]string{"Authorization": s3}}, "s3 HTTP/1.1 /metrics"}, // a bucket
+		{request{"GET", "/metrics?list-type=2", map[string]string{"User-Agent": "aws-cli/1.45.11"}}, "s3 HTTP/1.1 /metrics"},
+		{request{"GET", "/metrics", map[string]string{"X-Amz-Target": "x"}}, "api HTTP/1.1 /metrics"},
+		{request{"POST", "/metrics", nil}, "api HTTP/1.1 /metrics"},
 		{request{"GET", "/", map[string]string{"User-Agent": "curl/8"}}, "api HTTP/1.1 /"},
 		{request{"DELETE", "/x", map[string]string{"Authorization": kinesis}}, "api HTTP/1.1 /x"},
 		{request{"POST", "/", nil}, "api HTTP/1.1 /"},
 	} {
 		if _, body, _ := send(t, client(t, false), s, c.request); body != c.want {
 			t.Errorf("%+v went to %q, want %q", c.request, body, c.want)
+		}
+	}
+}
+
+func TestLocalIsForThisMachineAlone(t *testing.T) {
+	for from, want := range map[string]int{"127.0.0.1:1": 200, "127.9.9.9:1": 200, "[::1]:1": 200, "[::ffff:127.0.0.1]:1": 200, "10.0.0.1:1": 403, "[2001:db8::1]:1": 403, "": 403} {
+		for _, header := range []string{"", "X-Forwarded-For", "Forwarded"} {
+			r := httptest.NewRequest("GET", "/metrics", nil)
+			r.RemoteAddr = from
+			if header != "" {
+				r.Header.Set(header, "for=10.0.0.1")
+				want = 403
+			}
+			w := httptest.NewRecorder()
+			Local(teller("metrics")).ServeHTTP(w, r)
+			if w.Code != want {
+				t.Errorf("%s %s: %d, want %d", from, header, w.Code, want)
+			}
 		}
 	}
 }

@@ -33,6 +33,8 @@ var floors = map[string][]string{
 	"internal/objects/s3api":       {"internal/errs", "internal/sigv4", "internal/objects"},
 	"internal/config":              {"internal/errs"},
 	"internal/localca":             {"internal/errs"},
+	"internal/localkms":            {"internal/errs"},
+	"internal/policy":              {"internal/errs"},
 	"internal/keyfile":             {"internal/errs", "internal/sigv4"},
 
 	// 1: two ground rooms that do not know each other
@@ -41,6 +43,7 @@ var floors = map[string][]string{
 
 	// 2: what stands on one ground room
 	"shards/journal":       {"internal/errs", "shards"},
+	"shards/metrics":       {"shards"},
 	"runtime/wasm":         {"internal/errs", "runtime"},
 	"runtime/lambda":       {"internal/errs", "runtime"},
 	"plugins":              {"internal/errs", "runtime"},
@@ -58,7 +61,7 @@ var floors = map[string][]string{
 	"plugins/eventsource/onfailure": {"internal/errs", "internal/objects", "shards", "runtime", "firehose", "plugins/eventsource"},
 
 	// 4: the wire
-	"shards/kinesisapi":    {"internal/errs", "internal/awsapi/...", "shards"},
+	"shards/kinesisapi":    {"internal/errs", "internal/policy", "internal/awsapi/...", "shards"},
 	"plugins/lambdaapi":    {"internal/errs", "internal/sigv4", "internal/awsapi", "internal/awsapi/rest", "runtime", "plugins", "plugins/eventsource"},
 	"firehose/firehoseapi": {"internal/errs", "internal/awsapi/...", "shards", "firehose", "firehose/destinations/s3"},
 	"internal/httpd":       {"internal/objects/s3api"},

@@ -59,6 +59,13 @@ func New(ctx context.Context, streams *shards.Streams, meta shards.Meta, o Optio
 			errs.Throttled: "ProvisionedThroughputExceededException",
 			errs.Expired:   "ExpiredIteratorException",
 			errs.Denied:    "AccessDeniedException",
+
+			errs.KeyMissing:   "KMSNotFoundException",
+			errs.KeyDisabled:  "KMSDisabledException",
+			errs.KeyDenied:    "KMSAccessDeniedException",
+			errs.KeyState:     "KMSInvalidStateException",
+			errs.KeyOptIn:     "KMSOptInRequired",
+			errs.KeyThrottled: "KMSThrottlingException",
 		},
 		Ops: []awsapi.Op{
 			awsapi.Handle("CreateStream", a.createStream),
@@ -87,12 +94,20 @@ func New(ctx context.Context, streams *shards.Streams, meta shards.Meta, o Optio
 			awsapi.Handle("ListTagsForResource", a.listTagsForResource),
 			awsapi.Handle("IncreaseStreamRetentionPeriod", a.increaseStreamRetentionPeriod),
 			awsapi.Handle("DecreaseStreamRetentionPeriod", a.decreaseStreamRetentionPeriod),
+			awsapi.Handle("StartStreamEncryption", a.startStreamEncryption),
+			awsapi.Handle("StopStreamEncryption", a.stopStreamEncryption),
+			awsapi.Handle("EnableEnhancedMonitoring", a.enableEnhancedMonitoring),
+			awsapi.Handle("DisableEnhancedMonitoring", a.disableEnhancedMonitoring),
 			awsapi.Handle("UpdateStreamMode", a.updateStreamMode),
+			awsapi.Handle("UpdateStreamWarmThroughput", a.updateStreamWarmThroughput),
+			awsapi.Handle("UpdateStreamRecordDistributionStrategy", a.updateStreamRecordDistributionStrategy),
 			awsapi.Handle("UpdateMaxRecordSize", a.updateMaxRecordSize),
 			awsapi.Handle("PutResourcePolicy", a.putResourcePolicy),
 			awsapi.Handle("GetResourcePolicy", a.getResourcePolicy),
 			awsapi.Handle("DeleteResourcePolicy", a.deleteResourcePolicy),
 			awsapi.Handle("DescribeLimits", a.describeLimits),
+			awsapi.Handle("DescribeAccountSettings", a.describeAccountSettings),
+			awsapi.Handle("UpdateAccountSettings", a.updateAccountSettings),
 		},
 	}
 	if a.limits {
@@ -118,13 +133,13 @@ func loadSecret(ctx context.Context, meta shards.Meta) ([]byte, error) {
 // empty is the answer of operations that answer nothing.
 type empty struct{}
 
-// target finds the stream that a request names.
+// target finds the stream that a request names, if the caller may do with it what it asks for.
 func (a *api) target(ctx context.Context, name, arn *string) (*shards.Stream, error) {
 	scope, n, err := named(ctx, name, arn)
 	if err != nil {
 		return nil, err
 	}
-	return a.streams.Find(scope, n)
+	return a.permitted(ctx, scope, n)
 }
 
 // active is target for operations that change a stream.
@@ -152,9 +167,6 @@ func named(ctx context.Context, name, arn *string) (shards.Scope, string, error)
 		if s.Region != scope.Region {
 			return fault("StreamARN %s is of another region than the request, which is for %s.", *arn, scope.Region)
 		}
-		if err := allowed(ctx, s.Account); err != nil {
-			return shards.Scope{}, "", err
-		}
 		if name != nil && *name != byARN {
 			return fault("StreamName %s and StreamARN %s name different streams.", *name, *arn)
 		}
@@ -174,16 +186,6 @@ func noStream(s *shards.Stream) error {
 	return errs.New(errs.NotFound, "Stream %s under account %s not found.", s.Name, s.Account)
 }
 
-// allowed refuses streams of other accounts to callers whose account has been verified. Without
-// verification anybody may name any account.
-func allowed(ctx context.Context, account string) error {
-	c := awsapi.CallerOf(ctx)
-	if c.Verified && account != c.Account {
-		return errs.New(errs.Denied, "Account %s is not authorized to use streams of account %s.", c.Account, account)
-	}
-	return nil
-}
-
 func scopeOf(ctx context.Context) shards.Scope {
 	c := awsapi.CallerOf(ctx)
 	return shards.Scope{Account: c.Account, Region: c.Region}
@@ -197,11 +199,6 @@ func parseARN(arn string) (sc shards.Scope, name string, ok bool) {
 	}
 	name, ok = strings.CutPrefix(p[5], "stream/")
 	return shards.Scope{Account: p[4], Region: p[3]}, name, ok && name != "" && !strings.Contains(name, "/")
-}
-
-// refuse is the error for a member of the model that has no effect here.
-func refuse(member, why string) error {
-	return errs.New(errs.Invalid, "%s is not supported: %s", member, why)
 }
 
 // dryRun is the answer to a request that would have succeeded. The sentence is ours.

@@ -11,11 +11,14 @@ import (
 )
 
 // Registered consumers: RegisterStreamConsumer, DeregisterStreamConsumer, DescribeStreamConsumer,
-// ListStreamConsumers. A consumer is ACTIVE when it is registered and gone when it is deregistered.
+// ListStreamConsumers.
 
 const (
 	consumersLimit = 100 // ListStreamConsumers: default and most
-	consumerActive = "ACTIVE"
+
+	// AWS's quotas.
+	consumersAStream        = 20
+	consumersOfTheCommitted = 50 // with the account's commitment to a minimum of throughput
 )
 
 type consumerOut struct {
@@ -26,7 +29,7 @@ type consumerOut struct {
 }
 
 func describeConsumer(s *shards.Stream, c *shards.Consumer) consumerOut {
-	return consumerOut{c.Name, c.ARN(s), consumerActive, awsapi.Timestamp(c.CreatedMs)}
+	return consumerOut{c.Name, c.ARN(s), string(s.ConsumerState(c)), awsapi.Timestamp(c.CreatedMs)}
 }
 
 type registerStreamConsumerIn struct {
@@ -39,18 +42,52 @@ type registerStreamConsumerIn struct {
 type registerStreamConsumerOut struct{ Consumer consumerOut }
 
 func (a *api) registerStreamConsumer(ctx context.Context, in *registerStreamConsumerIn) (*registerStreamConsumerOut, error) {
-	if in.Tags != nil {
-		return nil, refuse("Tags of a consumer", "this version tags streams only.")
-	}
 	s, err := a.target(ctx, nil, in.StreamARN)
 	if err != nil {
 		return nil, err
 	}
-	c, err := s.RegisterConsumer(ctx, *in.ConsumerName)
+	if err := checkTags(s.Scope, s.Name, in.Tags); err != nil {
+		return nil, err
+	}
+	c, err := s.RegisterConsumer(ctx, *in.ConsumerName, in.Tags, func(others []*shards.Consumer) error {
+		return a.mayRegister(ctx, s, others)
+	})
 	if err != nil {
 		return nil, err
 	}
 	return &registerStreamConsumerOut{describeConsumer(s, c)}, nil
+}
+
+// mayRegister is nil if AWS's quotas allow the stream one more consumer, or nobody asked for them to
+// be kept. The sentences are ours.
+func (a *api) mayRegister(ctx context.Context, s *shards.Stream, others []*shards.Consumer) error {
+	if !a.limits {
+		return nil
+	}
+	commitment, err := a.streams.Commitment(ctx, s.Scope)
+	if err != nil {
+		return err
+	}
+	most, creating := consumersAStream, 0
+	if commitment.On(time.Now()) {
+		most = consumersOfTheCommitted
+	}
+	for _, c := range others {
+		if s.ConsumerState(c) == shards.Creating {
+			creating++
+		}
+	}
+	switch {
+	case len(others) >= most:
+		return errs.New(errs.Limit, "Stream %s under account %s has %d consumers, as many as it can have.", s.Name, s.Account, len(others))
+	case creating >= creatingLimit:
+		return errs.New(errs.Limit, "Stream %s under account %s has %d consumers that are being created, as many as there can be at once.", s.Name, s.Account, creating)
+	}
+	return nil
+}
+
+func consumerNotActive(s *shards.Stream, c *shards.Consumer) error {
+	return errs.New(errs.InUse, "Consumer %s with creation timestamp %d under stream: %s , account %s is not in ACTIVE status.", c.Name, c.CreatedMs/1000, s.Name, s.Account)
 }
 
 // consumerRef is how two operations name a consumer: by its ARN, by its stream and name, or both.
@@ -61,20 +98,40 @@ type consumerRef struct {
 	ConsumerARN  *string `aws:"min=1,max=2048" pattern:"^(arn):aws.*:kinesis:.*:\\d{12}:.*stream\\/[a-zA-Z0-9_.-]+\\/consumer\\/[a-zA-Z0-9_.-]+:[0-9]+"`
 }
 
+// consumer finds the consumer that a request names, if the caller may do with it what it asks for:
+// that is for the consumer's policy to say, not for its stream's.
 func (a *api) consumer(ctx context.Context, in *consumerRef) (*shards.Stream, *shards.Consumer, error) {
 	if in.ConsumerARN == nil && (in.StreamARN == nil || in.ConsumerName == nil) {
 		return nil, nil, errs.New(errs.Invalid, "Either ConsumerARN or both StreamARN and ConsumerName should be provided.")
 	}
 	streamARN, name := value(in.StreamARN), value(in.ConsumerName)
 	if in.ConsumerARN != nil {
-		byARN, rest, _ := strings.Cut(*in.ConsumerARN, "/consumer/")
+		byARN, rest, _ := strings.Cut(*in.ConsumerARN, consumerPart)
 		own, _, _ := strings.Cut(rest, ":")
 		if streamARN != "" && streamARN != byARN || name != "" && name != own {
 			return nil, nil, errs.New(errs.Invalid, "ConsumerARN %s and the other members name different consumers.", *in.ConsumerARN)
 		}
 		streamARN, name = byARN, own
 	}
-	s, err := a.target(ctx, nil, &streamARN)
+	scope, stream, err := named(ctx, nil, &streamARN)
+	if err != nil {
+		return nil, nil, err
+	}
+	s, c, err := a.findConsumer(ctx, scope, stream, name, in.ConsumerARN)
+	switch {
+	case err == nil:
+		err = judge(ctx, s.Account, c.ARN(s), c.Policy)
+	case stranger(ctx, scope.Account): // who must not learn what there is
+		err = denied(ctx, streamARN+consumerPart+name, false)
+	}
+	return s, c, err
+}
+
+// consumerPart stands between the stream's part of a consumer's ARN and its own.
+const consumerPart = "/consumer/"
+
+func (a *api) findConsumer(ctx context.Context, scope shards.Scope, stream, name string, arn *string) (*shards.Stream, *shards.Consumer, error) {
+	s, err := a.streams.Find(scope, stream)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -82,8 +139,8 @@ func (a *api) consumer(ctx context.Context, in *consumerRef) (*shards.Stream, *s
 	if err != nil {
 		return nil, nil, err
 	}
-	if in.ConsumerARN != nil && c.ARN(s) != *in.ConsumerARN { // of an earlier registration under the name
-		return nil, nil, errs.New(errs.NotFound, "Consumer %s not found.", *in.ConsumerARN)
+	if arn != nil && c.ARN(s) != *arn { // of an earlier registration under the name
+		return nil, nil, errs.New(errs.NotFound, "Consumer %s not found.", *arn)
 	}
 	return s, c, nil
 }
@@ -95,7 +152,7 @@ func (a *api) deregisterStreamConsumer(ctx context.Context, in *deregisterStream
 	if err != nil {
 		return nil, err
 	}
-	if err := s.DeregisterConsumer(ctx, c.Name); err != nil {
+	if err := s.DeregisterConsumer(ctx, c); err != nil {
 		return nil, err
 	}
 	a.subscriptions.endAll(c.ARN(s))

@@ -37,8 +37,11 @@ func (a *api) getShardIterator(ctx context.Context, in *getShardIteratorIn) (*ge
 	if err != nil {
 		return nil, err
 	}
-	s, err := a.streams.Get(scope, name)
-	if err != nil || s.Shard(n) == nil {
+	s, err := a.permitted(ctx, scope, name)
+	if errs.Is(err, errs.Denied) {
+		return nil, err
+	}
+	if err != nil || s.State() == shards.Deleting || s.Shard(n) == nil {
 		return nil, noShard(scope.Account, name, n)
 	}
 	sh := s.Shard(n)
@@ -148,7 +151,7 @@ type getRecordsIn struct {
 }
 
 func (a *api) getRecords(ctx context.Context, body []byte) (*awsapi.Long, error) {
-	in := new(getRecordsIn)
+	begun, in := time.Now(), new(getRecordsIn)
 	wire := awsapi.CallerOf(ctx).Wire
 	if err := decodeAndValidate(wire, body, in); err != nil {
 		return nil, err
@@ -161,6 +164,7 @@ func (a *api) getRecords(ctx context.Context, body []byte) (*awsapi.Long, error)
 		return nil, dryRun()
 	}
 	if err := s.AdmitRead(sh); err != nil {
+		meterGet(s, sh, nil, 0, begun, err)
 		return nil, err
 	}
 	budget := shards.Budget{Records: maxGetRecords, Bytes: maxGetBytes}
@@ -174,6 +178,7 @@ func (a *api) getRecords(ctx context.Context, body []byte) (*awsapi.Long, error)
 	if errs.Is(err, errs.NotFound) { // the stream was deleted meanwhile
 		err = noShard(s.Account, s.Name, sh.Number)
 	}
+	meterGet(s, sh, out.recs, behind, begun, err)
 	if err != nil {
 		out.release()
 		return nil, err
@@ -204,7 +209,7 @@ func (a *api) openIterator(ctx context.Context, in *getRecordsIn) (*shards.Strea
 		account, stream, _ := strings.Cut(t.extra, "/")
 		return nil, nil, 0, noShard(account, stream, t.shard)
 	}
-	if err := allowed(ctx, s.Account); err != nil {
+	if err := permit(ctx, s); err != nil {
 		return nil, nil, 0, err
 	}
 	if in.StreamARN != nil && *in.StreamARN != s.ARN() {

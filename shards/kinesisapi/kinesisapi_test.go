@@ -11,6 +11,8 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"github.com/shardmill/shardmill/internal/awsapi"
+	"github.com/shardmill/shardmill/internal/localkms"
+	"github.com/shardmill/shardmill/internal/sigv4"
 	"github.com/shardmill/shardmill/shards"
 	"github.com/shardmill/shardmill/shards/journal"
 	"github.com/shardmill/shardmill/shards/kinesisapi"
@@ -29,7 +31,11 @@ func open(t *testing.T, fs vfs.FS) *host {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return serve(t, store, store)
+	keys, err := localkms.Open("data/keys", localkms.Options{FS: fs})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return serveWith(t, store, store, shards.Options{Keys: keys}, kinesisapi.Options{}, nil)
 }
 
 // openLimited is a host that keeps AWS's limits.
@@ -39,16 +45,17 @@ func openLimited(t *testing.T) *host {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return serveWith(t, store, store, shards.Options{Throughput: &shards.AWSThroughput}, kinesisapi.Options{Limits: true})
+	return serveWith(t, store, store, shards.Options{Throughput: &shards.AWSThroughput}, kinesisapi.Options{Limits: true}, nil)
 }
 
 // serve is open over a store that wraps a journal.
 func serve(t *testing.T, under *journal.Store, store shards.Store) *host {
 	t.Helper()
-	return serveWith(t, under, store, shards.Options{}, kinesisapi.Options{})
+	return serveWith(t, under, store, shards.Options{}, kinesisapi.Options{}, nil)
 }
 
-func serveWith(t *testing.T, under *journal.Store, store shards.Store, so shards.Options, ao kinesisapi.Options) *host {
+// serveWith verifies signatures if there are keys.
+func serveWith(t *testing.T, under *journal.Store, store shards.Store, so shards.Options, ao kinesisapi.Options, keys sigv4.Keys) *host {
 	t.Helper()
 	streams, err := shards.Open(t.Context(), store, so)
 	if err != nil {
@@ -59,7 +66,7 @@ func serveWith(t *testing.T, under *journal.Store, store shards.Store, so shards
 		t.Fatal(err)
 	}
 	h := &host{Streams: streams, store: under}
-	h.api = awsapi.NewMux(awsapi.Options{Account: "000000000000", Region: "us-east-1", Failed: func(_, operation string, err error) {
+	h.api = awsapi.NewMux(awsapi.Options{Account: "000000000000", Region: "us-east-1", Keys: keys, Failed: func(_, operation string, err error) {
 		t.Errorf("%s failed: %v", operation, err)
 	}}, service)
 	t.Cleanup(h.close)
@@ -137,6 +144,7 @@ type (
 		ApproximateArrivalTimestamp float64
 		Data                        []byte
 		PartitionKey                string
+		EncryptionType              string
 	}
 	records struct {
 		Records            []record

@@ -115,7 +115,7 @@ func (a *api) listOn(ctx context.Context, in *listShardsIn) (*shards.Stream, *sh
 	if s == nil {
 		return nil, nil, 0, errs.New(errs.NotFound, "The stream of the NextToken does not exist any more.")
 	}
-	if err := allowed(ctx, s.Account); err != nil {
+	if err := permit(ctx, s); err != nil {
 		return nil, nil, 0, err
 	}
 	var f *shardFilter

@@ -24,15 +24,16 @@ const (
 	aTags     = "required map 1..200 key 1..128 value 0..256"
 	aConsumer = `1..2048 ^(arn):aws.*:kinesis:.*:\d{12}:.*stream\/[a-zA-Z0-9_.-]+\/consumer\/[a-zA-Z0-9_.-]+:[0-9]+`
 	tagKey    = "required list 1..50 elem 1..128"
+	aStrategy = "AUTO|USER_PARTITION_KEY"
 )
 
 // model is the input of every operation as AWS's model of 2013-12-02 has it, with what came later:
-// RecordDistributionStrategy and DryRun. PartitionKey is no longer required by the newest models,
-// but a stream that goes without has to be of a distribution strategy that is refused here.
+// RecordDistributionStrategy and DryRun. PartitionKey is no longer required by the newest models;
+// here it is but for streams that do without (put.go).
 var model = map[string]map[string]string{
 	"CreateStream": {
 		"StreamName": "required " + aName, "ShardCount": "integer 1..", "StreamModeDetails": "structure", "StreamModeDetails.StreamMode": "required string ON_DEMAND|PROVISIONED",
-		"Tags": "map 1..200 key 1..128 value 0..256", "WarmThroughputMiBps": "integer 0..", "MaxRecordSizeInKiB": "integer 1024..10240", "RecordDistributionStrategy": "string",
+		"Tags": "map 1..200 key 1..128 value 0..256", "WarmThroughputMiBps": "integer 0..", "MaxRecordSizeInKiB": "integer 1024..10240", "RecordDistributionStrategy": "string " + aStrategy,
 	},
 	"DeleteStream":          {"StreamName": aName, "EnforceConsumerDeletion": "boolean", "StreamARN": anARN, "StreamId": anID},
 	"DescribeStream":        {"StreamName": aName, "Limit": aPage, "ExclusiveStartShardId": aName, "StreamARN": anARN, "StreamId": anID},
@@ -69,6 +70,15 @@ var model = map[string]map[string]string{
 		"StreamARN": "required " + anARN, "StreamId": anID, "StreamModeDetails": "required structure",
 		"StreamModeDetails.StreamMode": "required string ON_DEMAND|PROVISIONED", "WarmThroughputMiBps": "integer 0..",
 	},
+	"UpdateStreamWarmThroughput":             {"WarmThroughputMiBps": "required integer 0..", "StreamName": aName, "StreamARN": anARN, "StreamId": anID},
+	"UpdateStreamRecordDistributionStrategy": {"StreamARN": "required " + anARN, "StreamId": anID, "RecordDistributionStrategy": "required string " + aStrategy},
+	"StartStreamEncryption":                  {"EncryptionType": "required string KMS|NONE", "KeyId": "required string 1..2048", "StreamName": aName, "StreamARN": anARN, "StreamId": anID},
+	"StopStreamEncryption":                   {"EncryptionType": "required string KMS|NONE", "KeyId": "required string 1..2048", "StreamName": aName, "StreamARN": anARN, "StreamId": anID},
+	"EnableEnhancedMonitoring":               {"ShardLevelMetrics": "required list 1..7", "StreamName": aName, "StreamARN": anARN, "StreamId": anID},
+	"DisableEnhancedMonitoring":              {"ShardLevelMetrics": "required list 1..7", "StreamName": aName, "StreamARN": anARN, "StreamId": anID},
+	"DescribeAccountSettings":                {},
+	"UpdateAccountSettings":                  {"MinimumThroughputBillingCommitment": "required structure", "MinimumThroughputBillingCommitment.Status": "required string DISABLED|ENABLED"},
+
 	"UpdateMaxRecordSize":  {"StreamARN": anARN, "StreamId": anID, "MaxRecordSizeInKiB": "required integer 1024..10240"},
 	"PutResourcePolicy":    {"ResourceARN": aRes, "StreamId": anID, "Policy": "required string"},
 	"GetResourcePolicy":    {"ResourceARN": aRes, "StreamId": anID},
@@ -96,7 +106,10 @@ var inputs = map[string]any{
 	"IncreaseStreamRetentionPeriod": retentionIn{}, "DecreaseStreamRetentionPeriod": retentionIn{},
 	"UpdateStreamMode": updateStreamModeIn{}, "UpdateMaxRecordSize": updateMaxRecordSizeIn{},
 	"PutResourcePolicy": putResourcePolicyIn{}, "GetResourcePolicy": resourceIn{}, "DeleteResourcePolicy": resourceIn{},
-	"DescribeLimits":         describeLimitsIn{},
+	"DescribeLimits":        describeLimitsIn{},
+	"StartStreamEncryption": encryptionIn{}, "StopStreamEncryption": encryptionIn{}, "EnableEnhancedMonitoring": monitoringIn{}, "DisableEnhancedMonitoring": monitoringIn{},
+	"UpdateStreamWarmThroughput": updateStreamWarmThroughputIn{}, "UpdateStreamRecordDistributionStrategy": updateStreamRecordDistributionStrategyIn{},
+	"DescribeAccountSettings": describeAccountSettingsIn{}, "UpdateAccountSettings": updateAccountSettingsIn{},
 	"RegisterStreamConsumer": registerStreamConsumerIn{}, "DeregisterStreamConsumer": deregisterStreamConsumerIn{},
 	"DescribeStreamConsumer": describeStreamConsumerIn{}, "ListStreamConsumers": listStreamConsumersIn{}, "SubscribeToShard": subscribeToShardIn{},
 }

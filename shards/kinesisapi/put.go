@@ -2,7 +2,6 @@ package kinesisapi
 
 import (
 	"context"
-	"errors"
 	"strconv"
 	"sync"
 	"time"
@@ -16,6 +15,9 @@ import (
 
 // PutRecord and PutRecords. Their requests are read by jsonscan, in place; what it does not
 // recognize goes through the general decoder, which gives the same values or the right complaint.
+//
+// PartitionKey is required but by streams whose RecordDistributionStrategy is AUTO, which place
+// records themselves: the stream has to be known before it can be missed.
 
 // maxPutBytes is the most that one PutRecords may carry, data and partition keys.
 const maxPutBytes = 10 << 20
@@ -59,14 +61,14 @@ func (p *puts) release() {
 }
 
 func (a *api) putRecord(ctx context.Context, body, dst []byte) ([]byte, error) {
-	p := putPool.Get().(*puts)
+	begun, p := time.Now(), putPool.Get().(*puts)
 	defer p.release()
 	wire := awsapi.CallerOf(ctx).Wire
 	scan := jsonscan.ScanPutRecord
 	if wire == awsapi.CBOR {
 		scan = cbor.ScanPutRecord
 	}
-	if err := p.read(wire, body, scan, (*puts).decodeOne); err != nil {
+	if err := a.read(ctx, p, body, scan, (*puts).decodeOne); err != nil {
 		return nil, err
 	}
 	s, err := a.prepare(ctx, p, false)
@@ -74,6 +76,9 @@ func (a *api) putRecord(ctx context.Context, body, dst []byte) ([]byte, error) {
 		return nil, err
 	}
 	if n := p.scan.SequenceNumberForOrdering; n != nil {
+		if s.Attributes().Distribution == shards.Auto { // AWS's sentence is not known
+			return nil, errs.New(errs.Invalid, "SequenceNumberForOrdering cannot be used with stream %s under account %s: its RecordDistributionStrategy is AUTO, which keeps no order.", s.Name, s.Account)
+		}
 		seq, ok := shards.ParseSeq(string(n))
 		if !ok || seq.Time > time.Now().Unix() {
 			return nil, errs.New(errs.Invalid, "ExclusiveMinimumSequenceNumber %s used in PutRecord on stream %s under account %s is invalid.", n, s.Name, s.Account)
@@ -82,27 +87,33 @@ func (a *api) putRecord(ctx context.Context, body, dst []byte) ([]byte, error) {
 	if p.scan.DryRun {
 		return nil, dryRun()
 	}
-	if err := store(ctx, s, p); err != nil {
-		return nil, err
+	err = store(ctx, s, p)
+	if err == nil {
+		err = p.placed[0].Err
 	}
-	if err := p.placed[0].Err; err != nil {
+	meterPut(s, p, begun, err)
+	if err != nil {
 		return nil, err
 	}
 	if wire == awsapi.CBOR {
-		return appendPlacedCBOR(dst, &p.placed[0]), nil
+		return appendPlacedCBOR(dst, &p.placed[0], p.placed[0].Encrypted), nil
 	}
-	return append(appendPlaced(append(dst, '{'), &p.placed[0]), '}'), nil
+	dst = appendPlaced(append(dst, '{'), &p.placed[0])
+	if p.placed[0].Encrypted {
+		dst = append(dst, `,"EncryptionType":"KMS"`...)
+	}
+	return append(dst, '}'), nil
 }
 
 func (a *api) putRecords(ctx context.Context, body, dst []byte) ([]byte, error) {
-	p := putPool.Get().(*puts)
+	begun, p := time.Now(), putPool.Get().(*puts)
 	defer p.release()
 	wire := awsapi.CallerOf(ctx).Wire
 	scan := jsonscan.ScanPutRecords
 	if wire == awsapi.CBOR {
 		scan = cbor.ScanPutRecords
 	}
-	if err := p.read(wire, body, scan, (*puts).decodeMany); err != nil {
+	if err := a.read(ctx, p, body, scan, (*puts).decodeMany); err != nil {
 		return nil, err
 	}
 	s, err := a.prepare(ctx, p, true)
@@ -112,7 +123,9 @@ func (a *api) putRecords(ctx context.Context, body, dst []byte) ([]byte, error) 
 	if p.scan.DryRun {
 		return nil, dryRun()
 	}
-	if err := store(ctx, s, p); err != nil {
+	err = store(ctx, s, p)
+	meterPuts(s, p, begun, err)
+	if err != nil {
 		return nil, err
 	}
 	if wire == awsapi.CBOR {
@@ -122,9 +135,14 @@ func (a *api) putRecords(ctx context.Context, body, dst []byte) ([]byte, error) 
 }
 
 // read fills p.scan from the body. Records in CBOR have no base64 to decode.
-func (p *puts) read(wire awsapi.Wire, body []byte, scan func([]byte, *jsonscan.Put) bool, general func(*puts, awsapi.Wire, []byte) error) error {
-	if !scan(body, &p.scan) || !p.keysGiven() {
-		return general(p, wire, body)
+func (a *api) read(ctx context.Context, p *puts, body []byte, scan func([]byte, *jsonscan.Put) bool, general func(p *puts, wire awsapi.Wire, body []byte, keyless func(*streamRef) bool) error) error {
+	wire := awsapi.CallerOf(ctx).Wire
+	keyless := func(name, arn *string) bool {
+		s, err := a.target(ctx, name, arn)
+		return err == nil && s.Attributes().Distribution == shards.Auto
+	}
+	if !scan(body, &p.scan) || !p.keysGiven() && !keyless(text(p.scan.Stream), text(p.scan.ARN)) {
+		return general(p, wire, body, func(r *streamRef) bool { return keyless(r.StreamName, r.StreamARN) })
 	}
 	if wire == awsapi.JSON {
 		return decodeBlobs(&p.scan)
@@ -133,37 +151,43 @@ func (p *puts) read(wire awsapi.Wire, body []byte, scan func([]byte, *jsonscan.P
 }
 
 // store puts the records. Its error is that of the whole call, for a stream that was deleted
-// meanwhile; errors of single records are in p.placed.
+// meanwhile and for a key that cannot be used; errors of single records are in p.placed.
 func store(ctx context.Context, s *shards.Stream, p *puts) error {
 	s.Put(ctx, p.records, p.placed)
 	for i := range p.placed {
-		if errs.Is(p.placed[i].Err, errs.NotFound) {
+		switch err := p.placed[i].Err; {
+		case err == nil:
+		case errs.Is(err, errs.NotFound):
 			return noStream(s)
+		case errs.IsKey(err):
+			return err
 		}
 	}
 	return nil
 }
 
 func (a *api) appendResultsCBOR(dst []byte, placed []shards.Placed) []byte {
-	failed := 0
-	for i := range placed {
-		if placed[i].Err != nil {
-			failed++
-		}
+	failed, encrypted := tellApart(placed)
+	members := 2
+	if encrypted {
+		members = 3
 	}
 	dst = awsapi.Room(dst, 64+len(placed)*placedSize)
-	dst = cbor.AppendText(cbor.AppendMapHeader(dst, 2), "FailedRecordCount")
+	dst = cbor.AppendText(cbor.AppendMapHeader(dst, members), "FailedRecordCount")
 	dst = cbor.AppendText(cbor.AppendUint(dst, uint64(failed)), "Records")
 	dst = cbor.AppendArrayHeader(dst, len(placed))
 	for i := range placed {
 		err := placed[i].Err
 		if err == nil {
-			dst = appendPlacedCBOR(dst, &placed[i])
+			dst = appendPlacedCBOR(dst, &placed[i], false)
 			continue
 		}
 		name, message := a.recordError(err)
 		dst = cbor.AppendText(cbor.AppendText(cbor.AppendMapHeader(dst, 2), "ErrorCode"), name)
 		dst = cbor.AppendText(cbor.AppendText(dst, "ErrorMessage"), message)
+	}
+	if encrypted {
+		dst = cbor.AppendText(cbor.AppendText(dst, "EncryptionType"), kms)
 	}
 	return dst
 }
@@ -172,15 +196,37 @@ func (a *api) appendResultsCBOR(dst []byte, placed []shards.Placed) []byte {
 var (
 	cborSequenceNumber = cbor.AppendTextHeader(cbor.AppendText(nil, "SequenceNumber"), shards.SeqDigits)
 	cborPlaced         = append(cbor.AppendMapHeader(nil, 2), cborSequenceNumber...)
-	cborShardID        = cbor.AppendTextHeader(cbor.AppendText(nil, "ShardId"), shards.ShardIDLen)
+	// cborPlacedEncrypted is that of a record that stands alone and is encrypted.
+	cborPlacedEncrypted = append(cbor.AppendMapHeader(nil, 3), cborSequenceNumber...)
+	cborShardID         = cbor.AppendTextHeader(cbor.AppendText(nil, "ShardId"), shards.ShardIDLen)
 )
 
 // placedSize is room for the result of a record that was stored, in either encoding.
 const placedSize = len(`{"SequenceNumber":"","ShardId":""},`) + shards.SeqDigits + shards.ShardIDLen
 
-func appendPlacedCBOR(dst []byte, p *shards.Placed) []byte {
-	dst = p.Seq().AppendTo(append(dst, cborPlaced...))
-	return shards.AppendShardID(append(dst, cborShardID...), p.Shard.Number)
+// tellApart counts the records that failed, and says whether the others are stored encrypted.
+func tellApart(placed []shards.Placed) (failed int, encrypted bool) {
+	for i := range placed {
+		if placed[i].Err != nil {
+			failed++
+		} else if placed[i].Encrypted {
+			encrypted = true
+		}
+	}
+	return failed, encrypted
+}
+
+func appendPlacedCBOR(dst []byte, p *shards.Placed, encrypted bool) []byte {
+	first := cborPlaced
+	if encrypted {
+		first = cborPlacedEncrypted
+	}
+	dst = p.Seq().AppendTo(append(dst, first...))
+	dst = shards.AppendShardID(append(dst, cborShardID...), p.Shard.Number)
+	if encrypted {
+		dst = cbor.AppendText(cbor.AppendText(dst, "EncryptionType"), kms)
+	}
+	return dst
 }
 
 // recordError names the error of one record.
@@ -193,12 +239,7 @@ func (a *api) recordError(err error) (name, message string) {
 }
 
 func (a *api) appendResults(dst []byte, placed []shards.Placed) []byte {
-	failed := 0
-	for i := range placed {
-		if placed[i].Err != nil {
-			failed++
-		}
-	}
+	failed, encrypted := tellApart(placed)
 	dst = awsapi.Room(dst, 64+len(placed)*placedSize)
 	dst = append(dst, `{"FailedRecordCount":`...)
 	dst = strconv.AppendInt(dst, int64(failed), 10)
@@ -217,7 +258,11 @@ func (a *api) appendResults(dst []byte, placed []shards.Placed) []byte {
 		}
 		dst = append(dst, '}')
 	}
-	return append(dst, `]}`...)
+	dst = append(dst, ']')
+	if encrypted {
+		dst = append(dst, `,"EncryptionType":"KMS"`...)
+	}
+	return append(dst, '}')
 }
 
 func appendPlaced(dst []byte, p *shards.Placed) []byte {
@@ -225,69 +270,6 @@ func appendPlaced(dst []byte, p *shards.Placed) []byte {
 	dst = p.Seq().AppendTo(dst)
 	dst = append(dst, `","ShardId":"`...)
 	return append(shards.AppendShardID(dst, p.Shard.Number), '"')
-}
-
-// keysGiven reports whether every entry has a partition key. Without one the general decoder
-// finds the sentence of complaint.
-func (p *puts) keysGiven() bool {
-	for i := range p.scan.Entries {
-		if p.scan.Entries[i].PartitionKey == nil {
-			return false
-		}
-	}
-	return true
-}
-
-func decodeBlobs(p *jsonscan.Put) error {
-	var blob *jsonscan.BlobError
-	if errors.As(p.Decode(), &blob) {
-		return &awsapi.SerializationError{Message: blob.Message}
-	}
-	return nil
-}
-
-func (p *puts) decodeOne(wire awsapi.Wire, body []byte) error {
-	in := new(putRecordIn)
-	if err := decodeAndValidate(wire, body, in); err != nil {
-		return err
-	}
-	p.take(&in.streamRef, in.DryRun)
-	p.scan.SequenceNumberForOrdering = optional(in.SequenceNumberForOrdering)
-	p.scan.Entries = append(p.scan.Entries[:0], jsonscan.Entry{Data: in.Data, PartitionKey: []byte(*in.PartitionKey), ExplicitHashKey: optional(in.ExplicitHashKey)})
-	return nil
-}
-
-func (p *puts) decodeMany(wire awsapi.Wire, body []byte) error {
-	in := new(putRecordsIn)
-	if err := decodeAndValidate(wire, body, in); err != nil {
-		return err
-	}
-	p.take(&in.streamRef, in.DryRun)
-	p.scan.Entries = p.scan.Entries[:0]
-	for i := range in.Records {
-		e := &in.Records[i]
-		p.scan.Entries = append(p.scan.Entries, jsonscan.Entry{Data: e.Data, PartitionKey: []byte(*e.PartitionKey), ExplicitHashKey: optional(e.ExplicitHashKey)})
-	}
-	return nil
-}
-
-func decodeAndValidate(wire awsapi.Wire, body []byte, in any) error {
-	if err := wire.Decode(body, in); err != nil {
-		return err
-	}
-	return awsapi.Validate(in)
-}
-
-func (p *puts) take(ref *streamRef, dry *bool) {
-	p.scan.Stream, p.scan.ARN = optional(ref.StreamName), optional(ref.StreamARN)
-	p.scan.SequenceNumberForOrdering, p.scan.DryRun = nil, value(dry)
-}
-
-func optional(s *string) []byte {
-	if s == nil {
-		return nil
-	}
-	return []byte(*s)
 }
 
 // prepare finds the stream and turns the entries into records.
@@ -300,11 +282,12 @@ func (a *api) prepare(ctx context.Context, p *puts, batch bool) (*shards.Stream,
 		return nil, noStream(s)
 	}
 	p.records = p.records[:0]
+	auto := s.Attributes().Distribution == shards.Auto
 	total := 0
 	for i := range p.scan.Entries {
 		e := &p.scan.Entries[i]
 		r := shards.PutRecord{Key: e.PartitionKey, Data: e.Data}
-		if e.ExplicitHashKey != nil {
+		if e.ExplicitHashKey != nil && !auto {
 			h, ok := shards.ParseHash(string(e.ExplicitHashKey))
 			if !ok {
 				return nil, errs.New(errs.Invalid, "Invalid ExplicitHashKey. ExplicitHashKey must be in the range: [0, 2^128-1]. Specified value was %s", e.ExplicitHashKey)

@@ -28,6 +28,7 @@ var callsASecond = map[string]float64{
 const (
 	scalingsADay    = 10
 	modeChangesADay = 2
+	encryptionsADay = 25 // started, and as many stopped
 	day             = 24 * time.Hour
 )
 

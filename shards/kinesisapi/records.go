@@ -119,12 +119,26 @@ func (o *recordsOut) next(dst []byte) []byte {
 	return dst
 }
 
+// What a record may go without: a partition key, if it was put without one into a stream that places
+// records itself, and encryption.
+const (
+	jsonKey       = `,"PartitionKey":`
+	jsonEncrypted = `,"EncryptionType":"KMS"`
+)
+
 var jsonRecords = recordCodec{
 	open:  func(dst []byte, _ int) []byte { return append(dst, '[') },
 	stamp: func(dst []byte, ms int64) []byte { return awsapi.Timestamp(ms).Append(dst) },
 	size: func(r *shards.Record, stamp []byte) int {
-		const rest = len(`{"SequenceNumber":"","ApproximateArrivalTimestamp":,"Data":"","PartitionKey":}`) + shards.SeqDigits
-		return rest + len(stamp) + jsonscan.Base64Len(len(r.Data)) + jsonscan.StringLen(r.Key)
+		const rest = len(`{"SequenceNumber":"","ApproximateArrivalTimestamp":,"Data":""}`) + shards.SeqDigits
+		n := rest + len(stamp) + jsonscan.Base64Len(len(r.Data))
+		if len(r.Key) > 0 {
+			n += len(jsonKey) + jsonscan.StringLen(r.Key)
+		}
+		if r.Flags&shards.Encrypted != 0 {
+			n += len(jsonEncrypted)
+		}
+		return n
 	},
 	record: func(dst []byte, sh *shards.Shard, r *shards.Record, stamp []byte) []byte {
 		dst = append(dst, `{"SequenceNumber":"`...)
@@ -133,8 +147,14 @@ var jsonRecords = recordCodec{
 		dst = append(dst, stamp...)
 		dst = append(dst, `,"Data":"`...)
 		dst = jsonscan.AppendBase64(dst, r.Data)
-		dst = append(dst, `","PartitionKey":`...)
-		return append(jsonscan.AppendString(dst, r.Key), '}')
+		dst = append(dst, '"')
+		if len(r.Key) > 0 {
+			dst = jsonscan.AppendString(append(dst, jsonKey...), r.Key)
+		}
+		if r.Flags&shards.Encrypted != 0 {
+			dst = append(dst, jsonEncrypted...)
+		}
+		return append(dst, '}')
 	},
 	comma: ",",
 	close: "]",
@@ -142,24 +162,48 @@ var jsonRecords = recordCodec{
 
 // What stands before the members of a record in CBOR.
 var (
-	cborRecord  = append(cbor.AppendMapHeader(nil, 4), cborSequenceNumber...)
-	cborArrival = cbor.AppendText(nil, "ApproximateArrivalTimestamp")
-	cborData    = cbor.AppendText(nil, "Data")
-	cborKey     = cbor.AppendText(nil, "PartitionKey")
+	cborRecord = [3][]byte{ // by the number of members that a record may go without and has
+		append(cbor.AppendMapHeader(nil, 3), cborSequenceNumber...),
+		append(cbor.AppendMapHeader(nil, 4), cborSequenceNumber...),
+		append(cbor.AppendMapHeader(nil, 5), cborSequenceNumber...),
+	}
+	cborArrival   = cbor.AppendText(nil, "ApproximateArrivalTimestamp")
+	cborData      = cbor.AppendText(nil, "Data")
+	cborKey       = cbor.AppendText(nil, "PartitionKey")
+	cborEncrypted = cbor.AppendText(cbor.AppendText(nil, "EncryptionType"), kms)
 )
 
 var cborRecords = recordCodec{
 	open:  cbor.AppendArrayHeader,
 	stamp: cbor.AppendTimestamp,
 	size: func(r *shards.Record, stamp []byte) int {
-		rest := len(cborRecord) + shards.SeqDigits + len(cborArrival) + len(cborData) + len(cborKey)
-		return rest + len(stamp) + cbor.HeaderLen(len(r.Data)) + len(r.Data) + cbor.TextLen(r.Key)
+		n := len(cborRecord[0]) + shards.SeqDigits + len(cborArrival) + len(cborData) + len(stamp) + cbor.HeaderLen(len(r.Data)) + len(r.Data)
+		if len(r.Key) > 0 {
+			n += len(cborKey) + cbor.TextLen(r.Key)
+		}
+		if r.Flags&shards.Encrypted != 0 {
+			n += len(cborEncrypted)
+		}
+		return n
 	},
 	record: func(dst []byte, sh *shards.Shard, r *shards.Record, stamp []byte) []byte {
-		dst = sh.Seq(r.Pos, r.Arrived).AppendTo(append(dst, cborRecord...))
+		more := 0
+		if len(r.Key) > 0 {
+			more++
+		}
+		if r.Flags&shards.Encrypted != 0 {
+			more++
+		}
+		dst = sh.Seq(r.Pos, r.Arrived).AppendTo(append(dst, cborRecord[more]...))
 		dst = append(append(dst, cborArrival...), stamp...)
 		dst = cbor.AppendBytes(append(dst, cborData...), r.Data)
-		return cbor.AppendText(append(dst, cborKey...), r.Key)
+		if len(r.Key) > 0 {
+			dst = cbor.AppendText(append(dst, cborKey...), r.Key)
+		}
+		if r.Flags&shards.Encrypted != 0 {
+			dst = append(dst, cborEncrypted...)
+		}
+		return dst
 	},
 }
 

@@ -141,8 +141,8 @@ func TestTheGoSDKKnowsOurErrors(t *testing.T) {
 	if !errors.As(err, &invalid) || invalid.ErrorMessage() != "Invalid ShardIterator." {
 		t.Errorf("GetRecords: %v", err)
 	}
-	_, err = c.CreateStream(t.Context(), &kinesis.CreateStreamInput{StreamName: aws.String("s"), RecordDistributionStrategy: types.RecordDistributionStrategyAuto})
-	if !errors.As(err, &invalid) || invalid.ErrorMessage() != "RecordDistributionStrategy is not supported: records are always placed by partition key." {
+	_, err = c.CreateStream(t.Context(), &kinesis.CreateStreamInput{StreamName: aws.String("s"), ShardCount: aws.Int32(1), RecordDistributionStrategy: types.RecordDistributionStrategyAuto})
+	if !errors.As(err, &invalid) || invalid.ErrorMessage() != "RecordDistributionStrategy is for streams in On-Demand mode, and stream s under account 000000000000 is not, or is not to be." {
 		t.Errorf("CreateStream: %v", err)
 	}
 }

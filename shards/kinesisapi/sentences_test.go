@@ -114,8 +114,10 @@ func TestSentences(t *testing.T) {
 			"Refer to the AWS Service Limits page (http://docs.aws.amazon.com/general/latest/gr/aws_service_limits.html) for current limits and how to request higher limits."},
 		{"CreateStream", `{"StreamName":"n","ShardCount":1,` + mode + `}`, invalid, "ShardCount is not expected when StreamMode=ON_DEMAND"},
 		{"CreateStream", `{"StreamName":"n","StreamModeDetails":{"StreamMode":"PROVISIONED"}}`, invalid, "ShardCount is required when StreamMode=PROVISIONED"},
-		{"CreateStream", `{"StreamName":"n","WarmThroughputMiBps":0,` + mode + `}`, invalid, "WarmThroughputMiBps is not supported: streams here have no throughput to be warmed."},
-		{"CreateStream", `{"StreamName":"n","RecordDistributionStrategy":"AUTO"}`, invalid, "RecordDistributionStrategy is not supported: records are always placed by partition key."},
+		{"CreateStream", `{"StreamName":"n","WarmThroughputMiBps":0,` + mode + `}`, validation, "Request is invalid. WarmThroughputMiBps needs the MinimumThroughputBillingCommitment of account 000000000000 in us-east-1 to be ENABLED: see UpdateAccountSettings."},
+		{"CreateStream", `{"StreamName":"n","WarmThroughputMiBps":0,"ShardCount":1}`, validation, "Request is invalid. WarmThroughputMiBps is for streams in On-Demand mode, and stream n under account 000000000000 is not, or is not to be."},
+		{"CreateStream", `{"StreamName":"n","RecordDistributionStrategy":"AUTO","ShardCount":1}`, invalid, "RecordDistributionStrategy is for streams in On-Demand mode, and stream n under account 000000000000 is not, or is not to be."},
+		{"CreateStream", `{"StreamName":"n","RecordDistributionStrategy":"auto"}`, validation, "1 validation error detected: Value 'auto' at 'recordDistributionStrategy' failed to satisfy constraint: Member must satisfy enum value set: [AUTO, USER_PARTITION_KEY]"},
 		{"CreateStream", `{"StreamName":"n","Tags":{"a":"b!"}}`, invalid, "Some tags contain invalid characters. Valid characters: Unicode letters, digits, white space, _ . / = + - % @."},
 		{"CreateStream", `{"StreamName":"n","Tags":{"50%":"b"}}`, invalid, "Failed to add tags to stream n under account 000000000000 because some tags contained illegal characters. The allowed characters are Unicode letters, white-spaces, '_',',','/','=','+','-','@'."},
 		{"CreateStream", `{"StreamName":"n","Tags":{"aws:a":"b"}}`, invalid, "Tag key aws:a begins with aws:, which is reserved."},
@@ -214,7 +216,7 @@ func TestAnswersToTheLetter(t *testing.T) {
 		h.call("DescribeStream", `{"StreamName":"s"}`).is(t, 200, `{"StreamDescription":{"StreamName":"s","StreamARN":"`+arn+`s","StreamStatus":"ACTIVE","StreamModeDetails":{"StreamMode":"PROVISIONED"},`+
 			`"Shards":[`+shard+`],"HasMoreShards":false,"RetentionPeriodHours":24,"StreamCreationTimestamp":946684800,"EnhancedMonitoring":[{"ShardLevelMetrics":[]}],"EncryptionType":"NONE"}}`)
 		h.call("DescribeStreamSummary", `{"StreamName":"t"}`).is(t, 200, `{"StreamDescriptionSummary":{"StreamName":"t","StreamARN":"`+arn+`t","StreamStatus":"ACTIVE","StreamModeDetails":{"StreamMode":"ON_DEMAND"},"StreamCreationTimestamp":946684800,`+
-			`"RetentionPeriodHours":24,"EnhancedMonitoring":[{"ShardLevelMetrics":[]}],"EncryptionType":"NONE","OpenShardCount":4,"ConsumerCount":0,"ChannelCount":0,"MaxRecordSizeInKiB":1024}}`)
+			`"RetentionPeriodHours":24,"EnhancedMonitoring":[{"ShardLevelMetrics":[]}],"EncryptionType":"NONE","OpenShardCount":4,"ConsumerCount":0,"ChannelCount":0,"MaxRecordSizeInKiB":1024,"RecordDistributionStrategy":"USER_PARTITION_KEY"}}`)
 		h.call("ListShards", `{"StreamName":"s"}`).is(t, 200, `{"Shards":[`+shard+`]}`)
 		summary := `{"StreamName":"%[1]s","StreamARN":"` + arn + `%[1]s","StreamStatus":"ACTIVE","StreamModeDetails":{"StreamMode":"%[2]s"},"StreamCreationTimestamp":946684800}`
 		h.call("ListStreams", `{}`).is(t, 200, `{"StreamNames":["s","t"],"HasMoreStreams":false,"StreamSummaries":[`+fmt.Sprintf(summary+","+strings.ReplaceAll(strings.ReplaceAll(summary, "[1]", "[3]"), "[2]", "[4]"), "s", "PROVISIONED", "t", "ON_DEMAND")+`]}`)

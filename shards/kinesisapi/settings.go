@@ -2,14 +2,13 @@ package kinesisapi
 
 import (
 	"context"
-	"encoding/json"
 	"time"
 
 	"github.com/shardmill/shardmill/internal/errs"
 	"github.com/shardmill/shardmill/shards"
 )
 
-// Settings of streams: retention, mode, record size, resource policy; and the limits of the account.
+// Settings of streams: retention, mode, record size; and the limits of the account.
 
 const (
 	minRetention = 24   // hours
@@ -65,20 +64,37 @@ type updateStreamModeIn struct {
 	WarmThroughputMiBps *int32       `aws:"min=0"`
 }
 
-// updateStreamMode keeps the shards as they are; the present mode is no error.
+// updateStreamMode keeps the shards as they are; the present mode is no error. A provisioned stream
+// has no warm throughput, and what it had as an on-demand one is forgotten.
 func (a *api) updateStreamMode(ctx context.Context, in *updateStreamModeIn) (*empty, error) {
-	if in.WarmThroughputMiBps != nil {
-		return nil, refuse("WarmThroughputMiBps", "streams here have no throughput to be warmed.")
-	}
 	s, err := a.active(ctx, nil, in.StreamARN)
-	if err != nil || s.Attributes().Mode == *in.StreamModeDetails.StreamMode {
+	if err != nil {
 		return nil, err
 	}
-	if err := a.daily(ctx, s, "UpdateStreamMode", modeChangesADay); err != nil {
-		return nil, err
+	mode := *in.StreamModeDetails.StreamMode
+	if in.WarmThroughputMiBps != nil {
+		if err := a.mayWarm(ctx, s.Scope, s.Name, mode, *in.WarmThroughputMiBps); err != nil {
+			return nil, err
+		}
+	}
+	if s.Attributes().Mode != mode {
+		if err := a.daily(ctx, s, "UpdateStreamMode", modeChangesADay); err != nil {
+			return nil, err
+		}
+	} else if in.WarmThroughputMiBps == nil {
+		return nil, nil
 	}
 	return nil, a.streams.UpdateSlowly(ctx, s, func(at *shards.Attributes) error {
-		at.Mode = *in.StreamModeDetails.StreamMode
+		at.Mode = mode
+		if mode == shards.Provisioned {
+			at.WarmMiBps = 0
+			if at.Distribution == shards.Auto { // AWS's sentence is not known
+				return errs.New(errs.Invalid, "Stream %s under account %s has the RecordDistributionStrategy AUTO, which provisioned streams cannot have: change it with UpdateStreamRecordDistributionStrategy first.", s.Name, s.Account)
+			}
+		}
+		if in.WarmThroughputMiBps != nil {
+			at.WarmMiBps = *in.WarmThroughputMiBps
+		}
 		return nil
 	})
 }
@@ -96,57 +112,6 @@ func (a *api) updateMaxRecordSize(ctx context.Context, in *updateMaxRecordSizeIn
 	}
 	return nil, a.streams.Update(ctx, s, func(at *shards.Attributes) error {
 		at.MaxRecordSize = int(*in.MaxRecordSizeInKiB) << 10
-		return nil
-	})
-}
-
-type putResourcePolicyIn struct {
-	ResourceARN *string `aws:"required,min=1,max=2048" pattern:"arn:aws.*:kinesis:.*:\\d{12}:.*stream/\\S+"`
-	StreamId    *string `aws:"min=1,max=24" pattern:"[a-z0-9]{20}-[a-z0-9]{3}"`
-	Policy      *string `aws:"required"`
-}
-
-// putResourcePolicy keeps the text as it is given. Nothing evaluates it: whoever reaches the host
-// may do everything.
-func (a *api) putResourcePolicy(ctx context.Context, in *putResourcePolicyIn) (*empty, error) {
-	s, err := a.target(ctx, nil, in.ResourceARN)
-	if err != nil {
-		return nil, err
-	}
-	var policy map[string]any
-	if err := json.Unmarshal([]byte(*in.Policy), &policy); err != nil {
-		return nil, errs.New(errs.Invalid, "The policy is not a JSON object: %v", err)
-	}
-	return nil, a.streams.Update(ctx, s, func(at *shards.Attributes) error {
-		at.Policy = *in.Policy
-		return nil
-	})
-}
-
-type getResourcePolicyOut struct{ Policy string }
-
-// getResourcePolicy answers an empty object for a stream without a policy, as AWS does.
-func (a *api) getResourcePolicy(ctx context.Context, in *resourceIn) (*getResourcePolicyOut, error) {
-	s, err := a.target(ctx, nil, in.ResourceARN)
-	if err != nil {
-		return nil, err
-	}
-	if p := s.Attributes().Policy; p != "" {
-		return &getResourcePolicyOut{p}, nil
-	}
-	return &getResourcePolicyOut{"{}"}, nil
-}
-
-func (a *api) deleteResourcePolicy(ctx context.Context, in *resourceIn) (*empty, error) {
-	s, err := a.target(ctx, nil, in.ResourceARN)
-	if err != nil {
-		return nil, err
-	}
-	return nil, a.streams.Update(ctx, s, func(at *shards.Attributes) error {
-		if at.Policy == "" {
-			return errs.New(errs.NotFound, "Stream %s under account %s has no resource policy.", s.Name, s.Account)
-		}
-		at.Policy = ""
 		return nil
 	})
 }

@@ -13,6 +13,7 @@ import (
 const (
 	invalidArgument = "InvalidArgumentException"
 	notFoundName    = "ResourceNotFoundException"
+	validationName  = "ValidationException"
 	arnOfS          = "arn:aws:kinesis:us-east-1:000000000000:stream/s"
 )
 
@@ -100,25 +101,12 @@ func TestModeAndRecordSize(t *testing.T) {
 	h.call("UpdateStreamMode", `{"StreamARN":"`+arnOfS+`","StreamModeDetails":{"StreamMode":"ON_DEMAND"}}`).is(t, 200, "")
 	h.call("UpdateStreamMode", `{"StreamARN":"`+arnOfS+`","StreamModeDetails":{"StreamMode":"ON_DEMAND"}}`).is(t, 200, "") // no change is no error
 	h.call("DescribeLimits", `{}`).is(t, 200, `{"ShardLimit":20000,"OpenShardCount":0,"OnDemandStreamCount":1,"OnDemandStreamCountLimit":50}`)
-	h.call("UpdateStreamMode", `{"StreamARN":"`+arnOfS+`","StreamModeDetails":{"StreamMode":"PROVISIONED"},"WarmThroughputMiBps":1}`).refused(t, invalidArgument,
-		"WarmThroughputMiBps is not supported: streams here have no throughput to be warmed.")
+	h.call("UpdateStreamMode", `{"StreamARN":"`+arnOfS+`","StreamModeDetails":{"StreamMode":"PROVISIONED"},"WarmThroughputMiBps":1}`).refused(t, validationName,
+		"Request is invalid. WarmThroughputMiBps is for streams in On-Demand mode, and stream s under account 000000000000 is not, or is not to be.")
 	big := fmt.Sprintf(`{"StreamName":"s","PartitionKey":"k","Data":%q}`, strings.Repeat("AAAA", 500_000)) // 1.5 MB of data
 	h.call("PutRecord", big).refused(t, "ValidationException", "1 validation error detected: Value at 'data' failed to satisfy constraint: Member must have length less than or equal to 1048576")
 	h.call("UpdateMaxRecordSize", `{"StreamARN":"`+arnOfS+`","MaxRecordSizeInKiB":2048}`).is(t, 200, "")
 	if a := h.call("PutRecord", big); a.status != 200 {
 		t.Fatalf("a record below the new limit: %d %.200s", a.status, a.text)
 	}
-}
-
-func TestResourcePolicies(t *testing.T) {
-	h := open(t, vfs.NewMem())
-	h.create(t, "s", 1)
-	arn := `{"ResourceARN":"` + arnOfS + `"`
-	h.call("GetResourcePolicy", arn+`}`).is(t, 200, `{"Policy":"{}"}`)
-	h.call("DeleteResourcePolicy", arn+`}`).refused(t, notFoundName, "Stream s under account 000000000000 has no resource policy.")
-	h.call("PutResourcePolicy", arn+`,"Policy":"[]"}`).refused(t, invalidArgument, "The policy is not a JSON object: json: cannot unmarshal array into Go value of type map[string]interface {}")
-	h.call("PutResourcePolicy", arn+`,"Policy":"{ \"Version\": \"2012-10-17\" }"}`).is(t, 200, "")
-	h.call("GetResourcePolicy", arn+`}`).is(t, 200, `{"Policy":"{ \"Version\": \"2012-10-17\" }"}`) // as it was given
-	h.call("DeleteResourcePolicy", arn+`}`).is(t, 200, "")
-	h.call("GetResourcePolicy", arn+`}`).is(t, 200, `{"Policy":"{}"}`)
 }

@@ -28,16 +28,10 @@ type createStreamIn struct {
 	Tags                       map[string]string `aws:"min=1,max=200" key:"min=1,max=128" value:"min=0,max=256"`
 	WarmThroughputMiBps        *int32            `aws:"min=0"`
 	MaxRecordSizeInKiB         *int32            `aws:"min=1024,max=10240"`
-	RecordDistributionStrategy *string
+	RecordDistributionStrategy *string           `enum:"AUTO,USER_PARTITION_KEY"`
 }
 
 func (a *api) createStream(ctx context.Context, in *createStreamIn) (*empty, error) {
-	if in.WarmThroughputMiBps != nil {
-		return nil, refuse("WarmThroughputMiBps", "streams here have no throughput to be warmed.")
-	}
-	if in.RecordDistributionStrategy != nil {
-		return nil, refuse("RecordDistributionStrategy", "records are always placed by partition key.")
-	}
 	spec := shards.Spec{Name: *in.StreamName, Tags: in.Tags, Mode: shards.OnDemand, Shards: shards.OnDemandShards}
 	mode := ""
 	if in.StreamModeDetails != nil {
@@ -50,6 +44,9 @@ func (a *api) createStream(ctx context.Context, in *createStreamIn) (*empty, err
 		return nil, errs.New(errs.Invalid, "ShardCount is required when StreamMode=PROVISIONED")
 	case in.ShardCount != nil:
 		spec.Mode, spec.Shards = shards.Provisioned, int(*in.ShardCount)
+	}
+	if err := a.createForThroughput(ctx, in, &spec); err != nil {
+		return nil, err
 	}
 	if spec.Shards > shards.MaxShards {
 		return nil, a.tooManyShards(scopeOf(ctx), shards.MaxShards, spec.Shards)
@@ -138,8 +135,6 @@ func describeShard(sh *shards.Shard) shardOut {
 
 type modeOut struct{ StreamMode string }
 
-type monitoring struct{ ShardLevelMetrics []string }
-
 type streamDescription struct {
 	StreamName              string
 	StreamARN               string
@@ -150,7 +145,7 @@ type streamDescription struct {
 	RetentionPeriodHours    int32
 	StreamCreationTimestamp awsapi.Timestamp
 	EnhancedMonitoring      []monitoring
-	EncryptionType          string
+	encryption
 }
 
 type describeStreamIn struct {
@@ -184,7 +179,7 @@ func (a *api) describeStream(ctx context.Context, in *describeStreamIn) (*descri
 		StreamName: s.Name, StreamARN: s.ARN(), StreamStatus: string(s.State()),
 		StreamModeDetails: modeOut{s.Attributes().Mode}, Shards: []shardOut{}, HasMoreShards: more,
 		RetentionPeriodHours: int32(s.Attributes().Retention / time.Hour), StreamCreationTimestamp: awsapi.TimestampOf(s.Created()),
-		EnhancedMonitoring: []monitoring{{ShardLevelMetrics: []string{}}}, EncryptionType: "NONE",
+		EnhancedMonitoring: monitoringOf(s), encryption: encryptionOf(s),
 	}
 	for _, sh := range page {
 		d.Shards = append(d.Shards, describeShard(sh))
@@ -212,11 +207,12 @@ type streamDescriptionSummary struct {
 	streamSummary
 	RetentionPeriodHours int32
 	EnhancedMonitoring   []monitoring
-	EncryptionType       string
-	OpenShardCount       int32
-	ConsumerCount        int32
-	ChannelCount         int32
-	MaxRecordSizeInKiB   int32
+	encryption
+	OpenShardCount     int32
+	ConsumerCount      int32
+	ChannelCount       int32
+	MaxRecordSizeInKiB int32
+	throughput
 }
 
 type describeStreamSummaryIn struct{ streamRef }
@@ -230,14 +226,19 @@ func (a *api) describeStreamSummary(ctx context.Context, in *describeStreamSumma
 	if err != nil {
 		return nil, err
 	}
+	through, err := a.throughputOf(ctx, s)
+	if err != nil {
+		return nil, err
+	}
 	return &describeStreamSummaryOut{streamDescriptionSummary{
 		ConsumerCount:        int32(len(consumers)),
 		streamSummary:        summarize(s),
 		RetentionPeriodHours: int32(s.Attributes().Retention / time.Hour),
-		EnhancedMonitoring:   []monitoring{{ShardLevelMetrics: []string{}}},
-		EncryptionType:       "NONE",
+		EnhancedMonitoring:   monitoringOf(s),
+		encryption:           encryptionOf(s),
 		OpenShardCount:       int32(len(s.OpenShards())),
 		MaxRecordSizeInKiB:   int32(s.Attributes().MaxRecordSize >> 10),
+		throughput:           through,
 	}}, nil
 }
 

@@ -42,6 +42,9 @@ func (a *api) subscribeToShard(ctx context.Context, in *subscribeToShardIn) (fun
 	if err != nil {
 		return nil, err
 	}
+	if s.ConsumerState(c) != shards.Active {
+		return nil, consumerNotActive(s, c)
+	}
 	n, err := shardNumber(s.Account, s.Name, *in.ShardId)
 	if err != nil {
 		return nil, err
@@ -60,8 +63,10 @@ func (a *api) subscribeToShard(ctx context.Context, in *subscribeToShardIn) (fun
 	}
 	sub, err := a.subscriptions.begin(subscriptionKey{c.ARN(s), n})
 	if err != nil {
+		s.Meter.Add(shards.SubscribeToShardRateExceeded, 1)
 		return nil, err
 	}
+	s.Meter.Add(shards.SubscribeToShardSuccess, 1)
 	return func(ctx context.Context, out *awsapi.EventStream) error {
 		defer a.subscriptions.end(sub)
 		return a.push(ctx, s, sh, pos, sub, out)
@@ -99,6 +104,7 @@ func (a *api) push(ctx context.Context, s *shards.Stream, sh *shards.Shard, pos 
 			if err := out.Send("SubscribeToShardEvent", event); err != nil {
 				return err
 			}
+			meterEvent(s, sh, recs, behind)
 			beat.Reset(heartbeat)
 			if pause := s.FanOutPause(recs); pause > 0 {
 				select {

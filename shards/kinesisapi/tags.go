@@ -12,10 +12,12 @@ import (
 )
 
 // Tags: AddTagsToStream, RemoveTagsFromStream, ListTagsForStream, and the newer TagResource,
-// UntagResource, ListTagsForResource, which name a stream by its ARN. Both see the same tags.
+// UntagResource, ListTagsForResource, which name a stream or a consumer by its ARN. Both see the same
+// tags of a stream. AWS's sentences about the tags of consumers are not known: they speak of the
+// consumer's stream here.
 
 const (
-	maxTags        = 50 // of one stream
+	maxTags        = 50 // of one stream or consumer
 	listTagsLimit  = 50
 	tagPunctuation = "_.:/=+-@"
 )
@@ -30,7 +32,7 @@ func (a *api) addTagsToStream(ctx context.Context, in *addTagsToStreamIn) (*empt
 	if err != nil {
 		return nil, err
 	}
-	return nil, a.setTags(ctx, s, in.Tags)
+	return nil, a.setTags(ctx, s, nil, in.Tags)
 }
 
 type tagResourceIn struct {
@@ -40,22 +42,37 @@ type tagResourceIn struct {
 }
 
 func (a *api) tagResource(ctx context.Context, in *tagResourceIn) (*empty, error) {
-	s, err := a.target(ctx, nil, in.ResourceARN)
+	s, c, err := a.resource(ctx, *in.ResourceARN)
 	if err != nil {
 		return nil, err
 	}
-	return nil, a.setTags(ctx, s, in.Tags)
+	return nil, a.setTags(ctx, s, c, in.Tags)
 }
 
-func (a *api) setTags(ctx context.Context, s *shards.Stream, tags map[string]string) error {
+// resource finds the stream, or with c the consumer of the stream, that has an ARN.
+func (a *api) resource(ctx context.Context, arn string) (s *shards.Stream, c *shards.Consumer, err error) {
+	if strings.Contains(arn, consumerPart) {
+		return a.consumer(ctx, &consumerRef{ConsumerARN: &arn})
+	}
+	s, err = a.target(ctx, nil, &arn)
+	return s, nil, err
+}
+
+// changeTags changes the tags of a stream, or with c those of its consumer.
+func (a *api) changeTags(ctx context.Context, s *shards.Stream, c *shards.Consumer, change func(map[string]string) error) error {
+	if c != nil {
+		return s.UpdateConsumer(ctx, c, func(c *shards.Consumer) error { return change(c.Tags) })
+	}
+	return a.streams.Update(ctx, s, func(at *shards.Attributes) error { return change(at.Tags) })
+}
+
+func (a *api) setTags(ctx context.Context, s *shards.Stream, c *shards.Consumer, tags map[string]string) error {
 	if err := checkTags(s.Scope, s.Name, tags); err != nil {
 		return err
 	}
-	return a.streams.Update(ctx, s, func(at *shards.Attributes) error {
-		for k, v := range tags {
-			at.Tags[k] = v
-		}
-		return checkTagCount(s.Scope, s.Name, len(at.Tags))
+	return a.changeTags(ctx, s, c, func(all map[string]string) error {
+		maps.Copy(all, tags)
+		return checkTagCount(s.Scope, s.Name, len(all))
 	})
 }
 
@@ -103,7 +120,7 @@ func (a *api) removeTagsFromStream(ctx context.Context, in *removeTagsFromStream
 	if err != nil {
 		return nil, err
 	}
-	return nil, a.dropTags(ctx, s, in.TagKeys)
+	return nil, a.dropTags(ctx, s, nil, in.TagKeys)
 }
 
 type untagResourceIn struct {
@@ -113,23 +130,23 @@ type untagResourceIn struct {
 }
 
 func (a *api) untagResource(ctx context.Context, in *untagResourceIn) (*empty, error) {
-	s, err := a.target(ctx, nil, in.ResourceARN)
+	s, c, err := a.resource(ctx, *in.ResourceARN)
 	if err != nil {
 		return nil, err
 	}
-	return nil, a.dropTags(ctx, s, in.TagKeys)
+	return nil, a.dropTags(ctx, s, c, in.TagKeys)
 }
 
 // dropTags removes tags; keys that are not there are no error.
-func (a *api) dropTags(ctx context.Context, s *shards.Stream, keys []string) error {
+func (a *api) dropTags(ctx context.Context, s *shards.Stream, c *shards.Consumer, keys []string) error {
 	for _, k := range keys {
 		if err := checkTag(s.Scope, s.Name, "Failed to remove tags from stream", k, ""); err != nil {
 			return err
 		}
 	}
-	return a.streams.Update(ctx, s, func(at *shards.Attributes) error {
+	return a.changeTags(ctx, s, c, func(all map[string]string) error {
 		for _, k := range keys {
-			delete(at.Tags, k)
+			delete(all, k)
 		}
 		return nil
 	})
@@ -157,18 +174,17 @@ func (a *api) listTagsForStream(ctx context.Context, in *listTagsForStreamIn) (*
 	if in.Limit != nil {
 		limit = int(*in.Limit)
 	}
-	all := tagsAfter(s, value(in.ExclusiveStartTagKey))
+	all := tagsAfter(s.Attributes().Tags, value(in.ExclusiveStartTagKey))
 	page, more := cutPage(all, 0, limit)
 	return &listTagsForStreamOut{page, more}, nil
 }
 
 // tagsAfter lists the tags whose keys come after one, in the order of keys.
-func tagsAfter(s *shards.Stream, after string) []tagOut {
+func tagsAfter(tags map[string]string, after string) []tagOut {
 	out := []tagOut{}
-	at := s.Attributes()
-	for _, k := range at.TagKeys() {
+	for _, k := range slices.Sorted(maps.Keys(tags)) {
 		if k > after {
-			out = append(out, tagOut{k, at.Tags[k]})
+			out = append(out, tagOut{k, tags[k]})
 		}
 	}
 	return out
@@ -182,9 +198,12 @@ type resourceIn struct {
 type listTagsForResourceOut struct{ Tags []tagOut }
 
 func (a *api) listTagsForResource(ctx context.Context, in *resourceIn) (*listTagsForResourceOut, error) {
-	s, err := a.target(ctx, nil, in.ResourceARN)
+	s, c, err := a.resource(ctx, *in.ResourceARN)
 	if err != nil {
 		return nil, err
 	}
-	return &listTagsForResourceOut{tagsAfter(s, "")}, nil
+	if c != nil {
+		return &listTagsForResourceOut{tagsAfter(c.Tags, "")}, nil
+	}
+	return &listTagsForResourceOut{tagsAfter(s.Attributes().Tags, "")}, nil
 }

@@ -39,6 +39,7 @@ func TestGo(t *testing.T) {
 	c.describes()
 	c.reads()
 	p.check(t, &c.seen, time.Millisecond)
+	c.sets()
 	c.delivers(firehose.New(firehose.Options{Region: "us-east-1", BaseEndpoint: &url, Credentials: anyone}))
 	h.awaitDelivery(t, len(p.Lines))
 	p.checkObjects(t, objectsOf(t, url, p.Bucket))
@@ -141,6 +142,55 @@ func (c *goClient) reads() {
 	c.put(c.plan.Last)
 	for _, shard := range c.seen.Shards {
 		c.read(shard, "LATEST", -1, latest[shard])
+	}
+}
+
+// sets changes settings: encryption, monitoring, tags of a consumer, distribution.
+func (c *goClient) sets() {
+	ctx := c.Context()
+	key := aws.String("alias/aws/kinesis")
+	_, err := c.kinesis.StartStreamEncryption(ctx, &kinesis.StartStreamEncryptionInput{StreamName: &c.plan.Stream, EncryptionType: types.EncryptionTypeKms, KeyId: key})
+	c.must(err)
+	put, err := c.kinesis.PutRecord(ctx, &kinesis.PutRecordInput{StreamName: &c.plan.Stream, PartitionKey: aws.String("secret"), Data: []byte("sealed")})
+	c.must(err)
+	it, err := c.kinesis.GetShardIterator(ctx, &kinesis.GetShardIteratorInput{StreamName: &c.plan.Stream, ShardId: put.ShardId, ShardIteratorType: types.ShardIteratorTypeAtSequenceNumber, StartingSequenceNumber: put.SequenceNumber})
+	c.must(err)
+	page, err := c.kinesis.GetRecords(ctx, &kinesis.GetRecordsInput{ShardIterator: it.ShardIterator})
+	c.must(err)
+	if put.EncryptionType != types.EncryptionTypeKms || len(page.Records) != 1 || string(page.Records[0].Data) != "sealed" || page.Records[0].EncryptionType != types.EncryptionTypeKms {
+		c.Errorf("an encrypted record: %+v, %+v", put, page.Records)
+	}
+	d, err := c.kinesis.DescribeStreamSummary(ctx, &kinesis.DescribeStreamSummaryInput{StreamName: &c.plan.Stream})
+	c.must(err)
+	if s := d.StreamDescriptionSummary; s.EncryptionType != types.EncryptionTypeKms || *s.KeyId != *key {
+		c.Errorf("an encrypted stream: %+v", s)
+	}
+	_, err = c.kinesis.StopStreamEncryption(ctx, &kinesis.StopStreamEncryptionInput{StreamName: &c.plan.Stream, EncryptionType: types.EncryptionTypeKms, KeyId: key})
+	c.must(err)
+
+	m, err := c.kinesis.EnableEnhancedMonitoring(ctx, &kinesis.EnableEnhancedMonitoringInput{StreamName: &c.plan.Stream, ShardLevelMetrics: []types.MetricsName{types.MetricsNameAll}})
+	c.must(err)
+	if len(m.CurrentShardLevelMetrics) != 0 || len(m.DesiredShardLevelMetrics) != 7 {
+		c.Errorf("monitoring: %+v", m)
+	}
+
+	r, err := c.kinesis.RegisterStreamConsumer(ctx, &kinesis.RegisterStreamConsumerInput{StreamARN: &c.seen.ARN, ConsumerName: aws.String("tagged"), Tags: map[string]string{"a": "1"}})
+	c.must(err)
+	_, err = c.kinesis.TagResource(ctx, &kinesis.TagResourceInput{ResourceARN: r.Consumer.ConsumerARN, Tags: map[string]string{"b": "2"}})
+	c.must(err)
+	tags, err := c.kinesis.ListTagsForResource(ctx, &kinesis.ListTagsForResourceInput{ResourceARN: r.Consumer.ConsumerARN})
+	c.must(err)
+	if len(tags.Tags) != 2 || *tags.Tags[0].Key != "a" || *tags.Tags[1].Value != "2" {
+		c.Errorf("tags of a consumer: %+v", tags.Tags)
+	}
+
+	auto := aws.String("auto-" + c.plan.Stream)
+	_, err = c.kinesis.CreateStream(ctx, &kinesis.CreateStreamInput{StreamName: auto, RecordDistributionStrategy: types.RecordDistributionStrategyAuto})
+	c.must(err)
+	out, err := c.kinesis.PutRecords(ctx, &kinesis.PutRecordsInput{StreamName: auto, Records: []types.PutRecordsRequestEntry{{Data: []byte("a")}, {Data: []byte("b")}}})
+	c.must(err)
+	if *out.FailedRecordCount != 0 || *out.Records[0].ShardId == *out.Records[1].ShardId {
+		c.Errorf("records without keys: %+v", out.Records)
 	}
 }
 

@@ -97,6 +97,30 @@ for shard in seen["Shards"]:
     events.close()
     assert pushed == wanted, (shard, pushed, wanted)
 
+# Settings: encryption, monitoring, tags of a consumer.
+key = {"StreamARN": seen["ARN"], "EncryptionType": "KMS", "KeyId": "alias/aws/kinesis"}
+kinesis.start_stream_encryption(**key)
+described = kinesis.describe_stream_summary(StreamARN=seen["ARN"])["StreamDescriptionSummary"]
+assert (described["EncryptionType"], described["KeyId"]) == ("KMS", "alias/aws/kinesis"), described
+out = kinesis.put_record(StreamName=plan["Stream"], PartitionKey="secret", Data=b"sealed \xff")
+assert out["EncryptionType"] == "KMS", out
+kinesis.stop_stream_encryption(**key)
+last = read(iterator(out["ShardId"], "AT_SEQUENCE_NUMBER", StartingSequenceNumber=out["SequenceNumber"]))
+assert [(r["Data"], r.get("EncryptionType")) for r in last] == [(b"sealed \xff", "KMS")], last
+assert "EncryptionType" not in kinesis.put_record(StreamName=plan["Stream"], PartitionKey="open", Data=b"")
+
+out = kinesis.enable_enhanced_monitoring(StreamName=plan["Stream"], ShardLevelMetrics=["ALL"])
+assert (out["CurrentShardLevelMetrics"], len(out["DesiredShardLevelMetrics"])) == ([], 7), out
+out = kinesis.disable_enhanced_monitoring(StreamName=plan["Stream"], ShardLevelMetrics=["IncomingBytes"])
+assert len(out["CurrentShardLevelMetrics"]) == 7 and "IncomingBytes" not in out["DesiredShardLevelMetrics"], out
+
+tagged = kinesis.register_stream_consumer(StreamARN=seen["ARN"], ConsumerName="tagged", Tags={"a": "1"})["Consumer"]["ConsumerARN"]
+kinesis.tag_resource(ResourceARN=tagged, Tags={"b": "2"})
+assert kinesis.list_tags_for_resource(ResourceARN=tagged)["Tags"] == [{"Key": "a", "Value": "1"}, {"Key": "b", "Value": "2"}]
+kinesis.put_resource_policy(ResourceARN=tagged, Policy=json.dumps({"Version": "2012-10-17", "Statement": [
+    {"Effect": "Allow", "Principal": {"AWS": "111111111111"}, "Action": "kinesis:SubscribeToShard", "Resource": tagged}]}))
+assert "111111111111" in kinesis.get_resource_policy(ResourceARN=tagged)["Policy"]
+
 firehose.create_delivery_stream(
     DeliveryStreamName=plan["Delivery"],
     ExtendedS3DestinationConfiguration={

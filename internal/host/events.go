@@ -19,8 +19,8 @@ import (
 func (h *Host) journalEvents() journal.Events {
 	log := h.log.With().Str("component", "journal").Logger()
 	return journal.Events{
-		Recovered: func(segments int, records int64, took time.Duration) {
-			log.Info().Int("segments", segments).Int64("records", records).Dur("took", took).Msg("recovered")
+		Recovered: func(segments, chunks int, records int64, took time.Duration) {
+			log.Info().Int("segments", segments).Int("chunks", chunks).Int64("records", records).Dur("took", took).Msg("recovered")
 		},
 		TornTail: func(segment string, offset int64) {
 			log.Info().Str("segment", segment).Int64("offset", offset).Msg("a write that was never acknowledged was cut off")

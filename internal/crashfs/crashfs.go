@@ -126,7 +126,7 @@ func (w *wrapped) sync(do func() error) error {
 	if w.fs.FailSync.Load() && w.fs.ours(w.path) {
 		return errors.New("injected sync failure")
 	}
-	if w.fs.SyncDelay > 0 {
+	if w.fs.SyncDelay > 0 && w.fs.ours(w.path) {
 		time.Sleep(w.fs.SyncDelay)
 	}
 	if w.fs.Lie != nil && w.fs.Lie(w.path, w.dir, w.fs.Opening.Load()) {

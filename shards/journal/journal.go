@@ -68,7 +68,8 @@ type Options struct {
 	// aside, and Repair is told what became of it, also when that is nothing. See repair.go.
 	Repair func(Repaired)
 
-	omit omission // safeguards that a test takes away to see it fail
+	omit      omission      // safeguards that a test takes away to see it fail
+	sealRetry time.Duration // the sealer's pause after a failure, default 1 s
 }
 
 // omission is a set of safeguards that negative controls take away.
@@ -105,6 +106,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.SegmentSize == 0 {
 		o.SegmentSize = 64 << 20
+	}
+	if o.sealRetry == 0 {
+		o.sealRetry = time.Second
 	}
 	if o.TailBytes == 0 {
 		o.TailBytes = 32 << 20

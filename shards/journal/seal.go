@@ -13,7 +13,6 @@ import (
 
 const (
 	maxWaiting = 3           // closed segments that wait for the sealer before appends wait
-	sealRetry  = time.Second // pause after a failure
 	bufferKept = time.Minute // the sealer's buffer is let go after so long without work
 )
 
@@ -148,7 +147,7 @@ func (s *Store) sealLoop() {
 		pause := time.Duration(0)
 		switch {
 		case err != nil:
-			pause = sealRetry
+			pause = s.opts.sealRetry
 			if f := s.opts.Events.SealFailed; f != nil && !errors.Is(err, errStopped) && err.Error() != told {
 				f(err)
 			}

@@ -43,6 +43,7 @@ func sealedStore(t testing.TB) (*vfs.MemFS, string) {
 // reading tells of damage and names file and offset. Nothing wrong is served, and nothing is gone
 // without notice.
 func TestFlippedBytesOfChunks(t *testing.T) {
+	t.Parallel()
 	fs, whole := sealedStore(t)
 	refusedAt, told := 0, 0
 	for _, name := range chunkNames(t, fs) {

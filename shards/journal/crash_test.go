@@ -280,6 +280,7 @@ func playChains(lie crashfs.Lie, omit omission, m *met, more func(seed uint64) b
 }
 
 func TestNothingAcknowledgedIsLostInCrashes(t *testing.T) {
+	t.Parallel()
 	var m met
 	err := playChains(nil, 0, &m, func(seed uint64) bool { return seed < chains(t) || m.missing() != "" && seed < mostChains })
 	if err != nil {
@@ -305,6 +306,7 @@ func (m *met) missing() string {
 
 // The controls remove one safeguard each. If the suite above could not fail, these would pass.
 func TestCrashControls(t *testing.T) {
+	t.Parallel()
 	inLog := func(path string) bool { return strings.HasSuffix(path, segmentSuffix) }
 	folder := func(name string) crashfs.Lie {
 		return func(path string, dir, opening bool) bool { return dir && strings.HasSuffix(path, name) }
@@ -313,15 +315,16 @@ func TestCrashControls(t *testing.T) {
 		lie  crashfs.Lie
 		omit omission
 	}{
-		"no fdatasync of segments":  {lie: func(path string, dir, opening bool) bool { return inLog(path) }},
-		"no sync of the log folder": {lie: folder("data/log")},
-		"no fdatasync at recovery":  {lie: func(path string, dir, opening bool) bool { return opening && inLog(path) }},
+		"no fdatasync of segments":                                          {lie: func(path string, dir, opening bool) bool { return inLog(path) }},
+		"no sync of the log folder":                                         {lie: folder("data/log")},
+		"no fdatasync at recovery":                                          {lie: func(path string, dir, opening bool) bool { return opening && inLog(path) }},
 		"no sync of chunks, or only after the rename":                       {lie: func(path string, dir, opening bool) bool { return strings.HasSuffix(path, chunkSuffix+tmpSuffix) }},
 		"no sync of the chunk folder: segments go before names are durable": {lie: folder("data/chunks")},
 		"floors after the records they explain":                             {omit: omitFloors},
 		"after a full disk, appends before the segment is sealed":           {omit: omitBrokenSeal},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			var m met
 			err := playChains(c.lie, c.omit, &m, func(seed uint64) bool { return seed < mostChains })
 			if err == nil {

@@ -3,6 +3,7 @@ package journal
 import (
 	"bytes"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -55,6 +56,7 @@ func segments(t testing.TB, fs vfs.FS) (names []string) {
 			names = append(names, n)
 		}
 	}
+	slices.Sort(names)
 	return names
 }
 

@@ -214,6 +214,7 @@ func linear(ops []porcupine.Operation) porcupine.CheckResult {
 // Every answer that concurrent clients got can be explained by one order of their calls, over
 // kills, power cuts and seals of shards.
 func TestHistoriesAreLinearizable(t *testing.T) {
+	t.Parallel()
 	rounds := uint64(40)
 	if testing.Short() {
 		rounds = 3

@@ -61,7 +61,8 @@ type play struct {
 // The store does what the model does, through hundreds of random operations: with restarts and
 // shard seals among them, and with segments so small that the sealer is always at work.
 func TestRandomOperationsAgreeWithTheModel(t *testing.T) {
-	seeds := uint64(150)
+	t.Parallel()
+	seeds := uint64(100)
 	if testing.Short() {
 		seeds = 10
 	}

@@ -80,7 +80,7 @@ func TestRepairOfAChunk(t *testing.T) {
 // A damaged segment: what is sound before and behind the damage is kept.
 func TestRepairOfASegment(t *testing.T) {
 	fs := closedStore(t) // shard 1 has 3 to 6, shard 2 has 1
-	path := "data/log/" + segments(t, fs)[0]
+	path := "data/log/" + segments(t, fs)[1]
 	b := slurp(t, fs, path)
 	at := bytes.Index(b, []byte("3xxx"))
 	flip(t, fs, path, at+1)
@@ -197,6 +197,7 @@ func TestRepairRefusesWhatItCannotMend(t *testing.T) {
 // Any byte of any file may be damaged: after a repair the store opens, serves nothing wrong, lacks
 // nothing that the report does not tell of, and needs no other repair.
 func TestRepairOfAnyByte(t *testing.T) {
+	t.Parallel()
 	sealed, whole := sealedStore(t)
 	all := strings.Split(whole, " ")
 	for _, dir := range []string{"data/chunks/", "data/log/"} {

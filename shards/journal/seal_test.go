@@ -103,7 +103,11 @@ func TestSeekWithinAChunk(t *testing.T) {
 func TestRowsOfAChunkAreLong(t *testing.T) {
 	s := openDisk(t, t.TempDir(), Options{SegmentSize: 4 << 20, TailBytes: 1})
 	create(t, s, 1, 2)
-	fill(t, s, 10_000, 1000)
+	for range 400 {
+		for id := range shards.ShardID(2) {
+			put(t, s, 1+id, strings.Repeat("x", 6000), strings.Repeat("y", 6000))
+		}
+	}
 	settle(t, s)
 	if n := unsafe.Sizeof(ref{}); n != 32 {
 		t.Fatalf("a ref has %d bytes", n)

@@ -121,6 +121,7 @@ func TestADamagedFormat1IsNotUpgraded(t *testing.T) {
 // FORMAT says 1 there is no chunk, so that a shardmill that knows none may open the folder; whoever
 // opens it next finds everything.
 func TestPowerCutsInAnUpgrade(t *testing.T) {
+	t.Parallel()
 	chunks, both := 0, 0
 	for at := int64(0); ; at += stride(1) {
 		for _, power := range []bool{true, false} {

@@ -7,11 +7,13 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/shardmill/shardmill/internal/limits"
 	"github.com/shardmill/shardmill/shards"
 )
 
@@ -31,7 +33,7 @@ func BenchmarkColdCatchUp(b *testing.B) {
 	}
 	defer s.Close()
 	start := time.Now()
-	scatter(b, s, coldTotal)
+	scatter(b, s, coldTotal, nil)
 	written := time.Since(start)
 	settle(b, s)
 	b.Logf("1 GiB appended in %v, sealed %v later; %d bytes of refs", written.Round(time.Millisecond), (time.Since(start) - written).Round(time.Millisecond), 32*countRefs(s))
@@ -58,7 +60,7 @@ func BenchmarkColdCatchUp(b *testing.B) {
 }
 
 // scatter appends batches of 500 records, each to a random shard.
-func scatter(b *testing.B, s *Store, total int) {
+func scatter(b *testing.B, s *Store, total int, each func(done int)) {
 	b.Helper()
 	ids := make([]shards.ShardID, coldShards)
 	for i := range ids {
@@ -86,7 +88,94 @@ func scatter(b *testing.B, s *Store, total int) {
 				b.Fatal(results[i].Err)
 			}
 		}
+		if each != nil {
+			each(done + 500*coldRecord)
+		}
 	}
+}
+
+// BenchmarkSustained appends 3 GiB over 256 shards, of which the newest one is kept: every 256 MiB
+// the shards are trimmed. It reports what the kernel was told to write for each byte, what the folder
+// takes for each byte that is kept, the largest resident memory, and the ratio to writing and
+// syncing the same batches to one file.
+func BenchmarkSustained(b *testing.B) {
+	const total, kept, every = 3 << 30, 1 << 30, 256 << 20
+	for range b.N {
+		dir := b.TempDir()
+		s, err := Open(dir, Options{})
+		if err != nil {
+			b.Fatal(err)
+		}
+		var ends []map[shards.ShardID]shards.Pos // of each 256 MiB
+		wrote, start := ioBytes(b), time.Now()
+		scatter(b, s, total, func(done int) {
+			if done/every == len(ends) {
+				return
+			}
+			end := make(map[shards.ShardID]shards.Pos)
+			for id := range shards.ShardID(coldShards) {
+				bounds, _ := s.Bounds(b.Context(), id+1)
+				end[id+1] = bounds.Last
+			}
+			ends = append(ends, end)
+			if n := len(ends) - 1 - kept/every; n >= 0 {
+				for id, p := range ends[n] {
+					if err := s.Trim(b.Context(), id, p); err != nil {
+						b.Fatal(err)
+					}
+				}
+			}
+		})
+		settle(b, s)
+		took := time.Since(start)
+		b.ReportMetric(float64(total)/1e6/took.Seconds(), "MB/s")
+		b.ReportMetric(float64(ioBytes(b)-wrote)/total, "written/byte")
+		b.ReportMetric(float64(treeSize(b, dir))/kept, "disk/kept")
+		b.ReportMetric(float64(peakRSS(b))/1e6, "peak-RSS-MB")
+		if err := s.Close(); err != nil {
+			b.Fatal(err)
+		}
+		os.RemoveAll(dir)
+		raw, err := limits.AppendSync(b.TempDir(), total/500/coldRecord, 500*coldRecord, 1)
+		if err != nil {
+			b.Fatal(err)
+		}
+		b.ReportMetric(raw.Seconds()/took.Seconds(), "of-raw")
+		b.ReportMetric(0, "ns/op")
+	}
+}
+
+// ioBytes is what this process has had written to disks so far.
+func ioBytes(b *testing.B) int64 { return procNumber(b, "/proc/self/io", "write_bytes:") }
+
+func peakRSS(b *testing.B) int64 { return 1024 * procNumber(b, "/proc/self/status", "VmHWM:") }
+
+func procNumber(b *testing.B, path, key string) (n int64) {
+	b.Helper()
+	text, err := os.ReadFile(path)
+	if err != nil {
+		b.Skip("needs /proc:", err)
+	}
+	for line := range strings.Lines(string(text)) {
+		if rest, ok := strings.CutPrefix(line, key); ok {
+			fmt.Sscan(rest, &n)
+		}
+	}
+	return n
+}
+
+func treeSize(b *testing.B, dir string) (n int64) {
+	b.Helper()
+	err := filepath.Walk(dir, func(_ string, info os.FileInfo, err error) error {
+		if err == nil && !info.IsDir() {
+			n += info.Size()
+		}
+		return err
+	})
+	if err != nil {
+		b.Fatal(err)
+	}
+	return n
 }
 
 func catchUp(b *testing.B, s *Store, id shards.ShardID) (bytes int) {

@@ -1,16 +1,46 @@
-// Package journal is the store on the machine's own disk: one journal of segments that all
-// shards share, and Pebble for metadata.
+// Package journal is the store on the machine's own disk: one journal of segments that all shards
+// share, the chunks that segments become, and Pebble for metadata.
 //
 // The commit writer takes everything that waits, writes it as one group and calls fdatasync once;
 // only then are the appends answered and the records visible. While it syncs, the next group
-// forms. A group is a sequence of frames, a frame a run of records of one shard; an index in
-// memory, rebuilt by Open, says where each shard's frames are.
+// forms. A group is a sequence of frames, a frame a run of records of one shard.
+//
+// A segment that is full is sealed (seal.go): one goroutine rewrites it as a chunk, in which each
+// shard's frames lie together, and recycles it. The journal is fast to write and slow to read - the
+// frames of a shard are scattered over it - and a chunk is fast to read. Both are files of frames,
+// here called volumes. An index in memory says where each shard's frames are.
 //
 //	DIR/LOCK            held while the store is open
 //	DIR/FORMAT          format number and store id
 //	DIR/meta/           Pebble: streams, checkpoints, the list of live shards and their floors
 //	DIR/log/N.wal       segments; N only grows
 //	DIR/log/N.free      bodies of segments that hold nothing any more, waiting to be recycled
+//	DIR/chunks/N.G.chunk what segment N became; generation G grows with every rewriting
+//	DIR/damaged/        what a repair put aside (repair.go)
+//
+// # Space
+//
+// Trimming deletes a chunk at once when none of its records is wanted any more. A chunk of which
+// more than half is trimmed is rewritten without that half, so there are no classes of retention: a
+// shard that is kept for long holds back at most as many bytes of others as it has itself. What is
+// still in a segment goes when that is sealed. Write amplification is 2, and at most 1 more over
+// the life of a chunk.
+//
+// # Memory
+//
+// A ref of 32 bytes stands for one frame in a segment, and in a chunk for a row: frames of one shard
+// that follow one another, up to 256 KiB. Of G retained gigabytes in C chunks of 64 MiB that is
+// 32 * C * (S + 256) bytes with S shards in each: 140 KB a gigabyte for 16 shards, 270 KB for 256,
+// 660 KB for 1,000. Unsealed are at most the current segment and three that wait, 2 MiB of refs each
+// at frames of 1 KB. An idle shard costs some 200 bytes and its floor in the metadata. To that come the
+// tail (32 MiB), the sealer's buffer (a segment, while there is work), and rows kept for readers
+// (20 MiB).
+//
+// # Back-pressure
+//
+// At most three closed segments wait for the sealer, then appends wait for it; while sealing fails,
+// they are refused. On a disk that fills up, appends are refused below a reserve, sealing below a
+// quarter of it; reading, trimming and metadata go on, and so does everything when there is space.
 //
 // # Crash rules
 //
@@ -25,22 +55,33 @@
 //     no frames, or no valid header; nothing in it was acknowledged, since the directory is synced
 //     before the first group is written.
 //   - between giving up a segment (floors stored in metadata, then renamed to .free) and the next
-//     directory sync: the .wal may be back; its records lie below their floors and are dropped.
+//     directory sync: the .wal may be back; its records lie below their floors and are dropped, or
+//     a chunk has them.
+//   - while a chunk is written: it has a temporary name, and is removed. The order is: write and sync
+//     the chunk; store the floors of what it lacks; rename it; sync the folder; only then is the
+//     segment, or the chunk of an earlier generation, given up. So a chunk that has its name is
+//     whole, and where both are there the chunk wins, of two generations the newer one. A chunk
+//     that is damaged all the same is passed over while what it was made of is still there.
 //   - a damaged frame with a valid frame of a later group behind it is no torn tail: that later
 //     group was only written after the damaged one was synced. Open refuses and names the place.
+//   - while FORMAT is raised to 2: it says 2, durably, before the first chunk has its name.
 //
-// Open gives up the segments of shards that metadata does not know, so it must know whether it can
+// Open reads the indexes of chunks, not their frames: those are verified before they are written and
+// whenever they are read. It scans the segments that were not sealed, at most four.
+//
+// Open gives up the records of shards that metadata does not know, so it must know whether it can
 // trust the metadata, and refuses when it can not: when they are missing, when they, FORMAT and the
-// segments do not name the same store, when a segment has records of a shard id higher than any
+// volumes do not name the same store, when a volume has records of a shard id higher than any
 // that was created, and when records are missing that the floors tell of. Floors are stored before
-// segments are given up, and at an orderly close, from which on every record lost is missed.
+// records are given up, and at an orderly close, from which on every record lost is missed.
 //
 // What Open finds after the kill of a process may lie in the page cache only; it syncs segments
 // and directories before it believes them, because readers will see these records.
 //
 // A write or sync that fails fences the store: what was in flight is of unknown outcome, later
 // appends are refused, reading goes on. An fsync is never tried twice: after a failure the kernel
-// may have dropped the dirty pages.
+// may have dropped the dirty pages. A full disk (ENOSPC) only pauses the store (pause.go). A chunk
+// that cannot be written is no loss: it is written again, under another name.
 package journal
 
 import (

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	goruntime "runtime"
+	"strings"
 
 	"github.com/tetratelabs/wazero"
 	"github.com/tetratelabs/wazero/api"
@@ -217,7 +218,7 @@ func (w *worker) stopped(err error, what string) {
 	if errors.As(err, &exit) {
 		w.exited(exit.ExitCode(), what)
 	}
-	text := err.Error()
+	text := strings.TrimPrefix(err.Error(), "module[guest] function["+exportCommand+"] failed: ")
 	if len(w.errText) > 0 {
 		text = string(w.errText) + ": " + text
 	}

@@ -14,8 +14,10 @@ import (
 	"crypto/tls"
 	"encoding/json"
 	"errors"
+	"io"
 	"net"
 	"net/http"
+	"net/netip"
 	"time"
 
 	"github.com/shardmill/shardmill/internal/objects/s3api"
@@ -33,6 +35,10 @@ type Routes struct {
 	API    http.Handler
 	S3     http.Handler
 	Health func() Health
+	// FunctionMetrics writes what functions reported, in Prometheus' text format. With Verified
+	// set, only this machine itself may read it.
+	FunctionMetrics func(io.Writer)
+	Verified        bool
 }
 
 // Server is the listening front door.
@@ -114,21 +120,33 @@ func route(to Routes, w http.ResponseWriter, r *http.Request) {
 }
 
 func own(to Routes, w http.ResponseWriter, r *http.Request) {
-	if r.URL.Path != ownPages+"health" {
-		writeJSON(w, http.StatusNotFound, map[string]string{"message": "There is no page " + r.URL.Path + "; try " + ownPages + "health."})
-		return
-	}
-	if r.Method != http.MethodGet && r.Method != http.MethodHead {
+	const health, functionMetrics = "health", "function-metrics"
+	page := r.URL.Path[len(ownPages):]
+	switch {
+	case page != health && page != functionMetrics:
+		writeJSON(w, http.StatusNotFound, map[string]string{"message": "There is no page " + r.URL.Path + "; try " + ownPages + health + " or " + ownPages + functionMetrics + "."})
+	case r.Method != http.MethodGet && r.Method != http.MethodHead:
 		w.Header().Set("Allow", "GET, HEAD")
-		writeJSON(w, http.StatusMethodNotAllowed, map[string]string{"message": ownPages + "health answers GET and HEAD."})
-		return
+		writeJSON(w, http.StatusMethodNotAllowed, map[string]string{"message": r.URL.Path + " answers GET and HEAD."})
+	case page == health:
+		h := to.Health()
+		status := http.StatusOK
+		if h.Status != "ready" {
+			status = http.StatusServiceUnavailable
+		}
+		writeJSON(w, status, h)
+	case to.Verified && !local(r):
+		writeJSON(w, http.StatusForbidden, map[string]string{"message": r.URL.Path + " is served to this machine alone where requests have to be signed."})
+	default:
+		w.Header().Set("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
+		to.FunctionMetrics(w)
 	}
-	h := to.Health()
-	status := http.StatusOK
-	if h.Status != "ready" {
-		status = http.StatusServiceUnavailable
-	}
-	writeJSON(w, status, h)
+}
+
+// local reports whether a request comes from this machine, and not by way of a proxy on it.
+func local(r *http.Request) bool {
+	from, err := netip.ParseAddrPort(r.RemoteAddr)
+	return err == nil && from.Addr().Unmap().IsLoopback() && r.Header.Get("Forwarded") == "" && r.Header.Get("X-Forwarded-For") == ""
 }
 
 func writeJSON(w http.ResponseWriter, status int, v any) {

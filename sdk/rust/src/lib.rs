@@ -3,13 +3,13 @@
 //! A transform is one function that looks at one record and says what becomes of it:
 //!
 //! ```ignore
-//! use shardmill::Record;
+//! use shardmill::{Answers, Record};
 //!
-//! fn transform(r: &mut Record) {
+//! fn transform(r: &Record, out: &mut Answers) {
 //!     if r.data.is_empty() {
-//!         return r.dropped();
+//!         return out.dropped();
 //!     }
-//!     r.answer().put(r.data).put(b"\n");
+//!     out.answer().put(r.data).put(b"\n");
 //! }
 //! shardmill::transform!(transform);
 //! ```
@@ -27,15 +27,13 @@ pub struct Record<'a> {
     /// The record's bytes.
     pub data: &'a [u8],
     meta: &'a [u8],
-    index: u32,
-    out: &'a mut Reply,
 }
 
-/// The reply to a batch; used again for the next one.
-#[doc(hidden)]
+/// Takes the answers to a record.
 #[derive(Default)]
-pub struct Reply {
-    bytes: Vec<u8>,
+pub struct Answers {
+    bytes: Vec<u8>, // the reply to the batch; used again for the next one
+    index: u32,     // of the record under way
     count: u32,
     failed: bool,
 }
@@ -49,7 +47,7 @@ fn u32_at(b: &[u8], at: usize) -> usize {
     u32::from_le_bytes(b[at..at + 4].try_into().unwrap()) as usize
 }
 
-impl<'a> Record<'a> {
+impl Answers {
     /// Answers: deliver these bytes.
     pub fn ok(&mut self, data: &[u8]) {
         self.answer().put(data);
@@ -58,37 +56,39 @@ impl<'a> Record<'a> {
     /// Begins an answer that delivers what is put into it, until it goes out of scope.
     pub fn answer(&mut self) -> Answer<'_> {
         self.open(0);
-        let data = self.out.bytes.len();
-        Answer { out: self.out, data, meta: 0 }
+        let data = self.bytes.len();
+        Answer { out: self, data, meta: 0 }
     }
 
     /// Answers: done, deliver nothing.
     pub fn dropped(&mut self) {
         self.open(1);
-        self.out.bytes.extend_from_slice(&[0; 4]);
+        self.bytes.extend_from_slice(&[0; 4]);
     }
 
     /// Answers: the record cannot be processed.
     pub fn failed(&mut self) {
         self.open(2);
-        self.out.bytes.extend_from_slice(&[0; 4]);
-    }
-
-    fn open(&mut self, status: u8) {
-        let mut head = [0; 9];
-        head[..4].copy_from_slice(&self.index.to_le_bytes());
-        head[4] = status;
-        self.out.bytes.extend_from_slice(&head);
-        self.out.count += 1;
+        self.bytes.extend_from_slice(&[0; 4]);
     }
 
     /// Fails the batch as a whole, which the host may then try again. No further record of it is
     /// looked at.
     pub fn fail_batch(&mut self, reason: &str) {
         error(reason);
-        self.out.failed = true;
+        self.failed = true;
     }
 
+    fn open(&mut self, status: u8) {
+        let mut head = [0; 9];
+        head[..4].copy_from_slice(&self.index.to_le_bytes());
+        head[4] = status;
+        self.bytes.extend_from_slice(&head);
+        self.count += 1;
+    }
+}
+
+impl<'a> Record<'a> {
     /// The record's partition key, if the source has any.
     pub fn partition_key(&self) -> Option<&'a [u8]> {
         self.find(PARTITION_KEY)
@@ -119,7 +119,7 @@ impl<'a> Record<'a> {
 
 /// An answer that is being built.
 pub struct Answer<'a> {
-    out: &'a mut Reply,
+    out: &'a mut Answers,
     data: usize, // where its data starts
     meta: usize, // where its meta starts; 0 while data may be added
 }
@@ -280,7 +280,7 @@ fn ask(call: impl Fn(&mut [u8]) -> u32) -> Option<Vec<u8>> {
 #[derive(Default)]
 pub struct Buffers {
     batch: Vec<u8>,
-    reply: Reply,
+    answers: Answers,
 }
 
 #[doc(hidden)]
@@ -296,8 +296,8 @@ impl Buffers {
         self.batch.as_mut_ptr()
     }
 
-    pub fn run(&mut self, len: usize, transform: fn(&mut Record)) -> u64 {
-        let (batch, out) = (&self.batch[..len], &mut self.reply);
+    pub fn run(&mut self, len: usize, transform: fn(&Record, &mut Answers)) -> u64 {
+        let (batch, out) = (&self.batch[..len], &mut self.answers);
         let count = u32_at(batch, 0) as u32;
         let mut at = 4;
         let mut next = || {
@@ -311,7 +311,8 @@ impl Buffers {
         out.failed = false;
         for index in 0..count {
             let (meta, data) = (next(), next());
-            transform(&mut Record { data, meta, index, out: &mut *out });
+            out.index = index;
+            transform(&Record { data, meta }, out);
             if out.failed {
                 return 0;
             }

@@ -2,4 +2,4 @@ module guest
 
 go 1.26
 
-require github.com/aws/aws-lambda-go v1.55.1
+require github.com/aws/aws-lambda-go v1.47.0

@@ -15,7 +15,9 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/shardmill/shardmill/examples/earthquakes"
 	"github.com/shardmill/shardmill/internal/goguest"
+	"github.com/shardmill/shardmill/runtime"
 )
 
 var update = flag.Bool("update", false, "build the kept guests again")
@@ -23,11 +25,12 @@ var update = flag.Bool("update", false, "build the kept guests again")
 // guest is a program of the kit. Small ones are kept built beside their sources, so that they run
 // where there is no compiler for them.
 type guest struct {
-	name, abi string
-	sdk       string // folder of sources beside guests/NAME; "" for none
-	kept      bool
-	needs     []string // tools; see find
-	build     func(t *testing.T, dir, out string)
+	name  string
+	abi   string // or "severity" for the example of an SDK
+	sdk   string // folder of sources beside the guest's own; "" for none
+	kept  bool
+	needs []string // tools; see find
+	build func(t *testing.T, dir, out string)
 }
 
 var guests = []guest{
@@ -41,6 +44,10 @@ var guests = []guest{
 	{"stdio-go", "stdio", "", false, []string{"go"}, buildStdioGo},
 	{"pull-c", "pull", "../c", true, []string{"clang", "wasm-ld"}, buildC},
 	{"pull-go", "pull", "", false, []string{"go"}, buildGo},
+	{"severity-rust", "severity", "../rust", true, []string{"cargo", "wasm32-unknown-unknown"}, buildRust},
+	{"severity-assemblyscript", "severity", "../assemblyscript", true, []string{"asc"}, buildAssemblyScript},
+	{"severity-zig", "severity", "../zig", true, []string{"zig"}, buildZig},
+	{"severity-go", "severity", "../go", false, []string{"go"}, buildGo},
 }
 
 // find is where a tool is: on the PATH or where scripts/install-sdks.sh puts it. A name with
@@ -62,7 +69,12 @@ func find(name string) (string, error) {
 	return exec.LookPath(name)
 }
 
-func (g guest) source() string { return filepath.Join("guests", g.name) }
+func (g guest) source() string {
+	if g.abi == "severity" {
+		return filepath.Join(g.sdk, "examples", "severity")
+	}
+	return filepath.Join("guests", g.name)
+}
 func (g guest) keptAt() string { return filepath.Join("guests", g.name+".wasm") }
 
 // built builds the guest into the test's folder.
@@ -112,8 +124,12 @@ func buildAssemblyScript(t *testing.T, dir, out string) {
 
 func buildZig(t *testing.T, dir, out string) {
 	work := t.TempDir()
+	sdk, err := filepath.Abs("../zig/shardmill.zig")
+	if err != nil {
+		t.Fatal(err)
+	}
 	run(t, dir, []string{"ZIG_LOCAL_CACHE_DIR=" + work}, "zig", "build-exe", "-target", "wasm32-freestanding",
-		"-fno-entry", "-rdynamic", "-O", "ReleaseFast", "-fstrip", "--dep", "shardmill", "-Mroot=guest.zig", "-Mshardmill=../../../zig/shardmill.zig", "-femit-bin="+out)
+		"-fno-entry", "-rdynamic", "-O", "ReleaseFast", "-fstrip", "--dep", "shardmill", "-Mroot=guest.zig", "-Mshardmill="+sdk, "-femit-bin="+out)
 }
 
 // buildGo builds as "shardmill plugin build" does.
@@ -139,10 +155,45 @@ func copyFile(t *testing.T, from, to string) {
 }
 
 func runGuest(t *testing.T, module, abi string) {
-	if abi == "native" {
+	switch abi {
+	case "native":
 		runBatches(t, module)
-	} else {
+	case "severity":
+		runSeverity(t, module)
+	default:
 		runEvents(t, module, abi)
+	}
+}
+
+// runSeverity compares an example with the one in C, which has tests of its own in runtime/wasm.
+func runSeverity(t *testing.T, module string) {
+	var in runtime.RecordBatch
+	for _, line := range strings.SplitAfter(string(earthquakes.Feed), "\n") {
+		in.Records = append(in.Records, runtime.InRecord{Data: []byte(line)})
+		if n := len(in.Records); n%7 == 0 { // and what is cut off or changed
+			in.Records = append(in.Records, runtime.InRecord{Data: []byte(line[:len(line)*(n%50)/50])},
+				runtime.InRecord{Data: []byte(strings.Replace(line, `"mag":`, `"mag": "x`, 1))}, runtime.InRecord{Data: []byte(strings.Replace(line, `"mag":`, `"a\\\"":`, 1))})
+		}
+	}
+	var want, got runtime.ProcessedBatch
+	for path, out := range map[string]*runtime.ProcessedBatch{"../../examples/earthquakes/severity/severity.wasm": &want, module: &got} {
+		_, f := load(t, path, "")
+		if err := f.(runtime.RecordProcessor).Process(t.Context(), &in, out); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if len(got.Records) != len(want.Records) || len(got.Records) != len(in.Records) {
+		t.Fatalf("%d answers to %d records, the module in C gives %d", len(got.Records), len(in.Records), len(want.Records))
+	}
+	statuses := map[runtime.Status]int{}
+	for i, r := range want.Records {
+		statuses[r.Status]++
+		if g := got.Records[i]; g.Status != r.Status || string(g.Data) != string(r.Data) {
+			t.Fatalf("the record %s: %d %s, want %d %s", in.Records[i].Data, g.Status, g.Data, r.Status, r.Data)
+		}
+	}
+	if len(statuses) != 3 {
+		t.Errorf("the records lead to the statuses %v only", statuses)
 	}
 }
 
@@ -213,7 +264,7 @@ func hashOf(t *testing.T, g guest) string {
 	for _, dir := range dirs {
 		err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
 			ext := filepath.Ext(path)
-			if err != nil || !slices.Contains([]string{".c", ".h", ".rs", ".toml", ".ts", ".zig"}, ext) || strings.Contains(path, "example") {
+			if err != nil || !slices.Contains([]string{".c", ".h", ".rs", ".toml", ".ts", ".zig"}, ext) || dir == g.sdk && strings.Contains(path, "examples") {
 				return err
 			}
 			b, err := os.ReadFile(path)

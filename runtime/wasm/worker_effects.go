@@ -124,9 +124,9 @@ func (w *worker) loadState() {
 func (w *worker) hostStateGet(m api.Module, stack []uint64) {
 	const name = "shardmill.state_get"
 	w.duringInvocation(name, w.spec.Grants.State)
-	key := string(bytesAt(m, name, stack[0], stack[1]))
+	key := bytesAt(m, name, stack[0], stack[1])
 	w.loadState()
-	value := w.effects.state[key]
+	value := w.effects.state[string(key)]
 	giveBack(m, name, value, len(value) > 0, stack[2:], stack)
 }
 

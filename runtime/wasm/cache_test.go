@@ -1,13 +1,16 @@
 package wasm
 
 import (
+	"bytes"
 	"encoding/json"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
+	"github.com/shardmill/shardmill/internal/errs"
 	"github.com/shardmill/shardmill/runtime"
 )
 
@@ -121,4 +124,39 @@ func TestRefusedModulesAreNotKept(t *testing.T) {
 	if got := folders(t, dir); len(got) != 0 {
 		t.Errorf("left are %q", got)
 	}
+}
+
+// A module that the scan lets through costs its compile job no more than its limits: the kernel ends
+// the job, and nothing is left of it.
+func TestCompileJobsAreBounded(t *testing.T) {
+	const mul, store, load = 0x7e, 0x37, 0x29
+	step := slices.Concat(i32(8), code(load, 3, 0), i64(1<<40), code(mul))
+	body := slices.Concat(i32(0), i64(1), bytes.Repeat(slices.Concat(step, code(mul)), 500), code(store, 3, 0))
+	bomb := artifact(t, nativeModule(replyOf(), func(m *testModule) {
+		for range 3000 {
+			m.funcs = append(m.funcs, testFunc{typ: typeVoid, body: body})
+		}
+	}))
+	for name, lower := range map[string]func(*compiler){
+		"processor time": func(c *compiler) { c.cpuSeconds = func(int64) uint64 { return 1 } },
+		"memory":         func(c *compiler) { c.dataBytes = 64 << 20 },
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			e := New(Options{CacheDir: dir})
+			defer e.Close()
+			lower(e.compiler)
+			_, err := e.Load(t.Context(), bomb, runtime.Limits{})
+			if !errs.Is(err, errs.Invalid) || !strings.Contains(err.Error(), `compiling module "fn" took more than its limits of`) {
+				t.Errorf("err = %v, want that the limits were passed", err)
+			}
+			if got := folders(t, dir); len(got) != 0 {
+				t.Errorf("left are %q", got)
+			}
+		})
+	}
+	if testing.Short() {
+		return
+	}
+	load(t, newEngine(t, &recorder{}), bomb, runtime.Limits{}) // the control: with the usual limits it compiles
 }

@@ -18,6 +18,9 @@ type compiler struct {
 	spawner *spawner
 	flights flights
 	slots   chan struct{}
+
+	cpuSeconds func(size int64) uint64 // what a job may take; tests take less
+	dataBytes  uint64
 }
 
 // compileJob names the work: the module's file and what it must hash to.
@@ -45,6 +48,9 @@ func newCompiler(o Options, s *spawner) *compiler {
 		spawner: s,
 		flights: flights{m: map[string]*flight{}},
 		slots:   make(chan struct{}, max(1, goruntime.NumCPU()/2)),
+
+		cpuSeconds: cpuSeconds,
+		dataBytes:  compileData,
 	}
 }
 
@@ -115,7 +121,7 @@ func (c *compiler) converse(ctx context.Context, p *process, j compileJob, dir s
 		drained <- tail
 	}()
 	p.ch.max = 64 << 10
-	spec, _ := json.Marshal(compileSpec{dir, cpuSeconds(j.size), compileData})
+	spec, _ := json.Marshal(compileSpec{dir, c.cpuSeconds(j.size), c.dataBytes})
 	werr := p.ch.writeBytes(header{kind: kindLoad}, spec)
 	h, payload, rerr := p.ch.read()
 	stop()
@@ -132,7 +138,7 @@ func (c *compiler) converse(ctx context.Context, p *process, j compileJob, dir s
 		return info, errs.New(errs.Invalid, "module %q did not compile within %s; the machine is too busy, or the module's functions are too large", j.name, wallTime(j.size))
 	case werr == nil && rerr == io.EOF:
 		return info, errs.Wrap(errs.Invalid, waitErr, "compiling module %q took more than its limits of %d seconds of processor time and %d MiB of memory, or broke the compiler: %s",
-			j.name, cpuSeconds(j.size), compileData>>20, printable(tail, 200, false))
+			j.name, c.cpuSeconds(j.size), c.dataBytes>>20, printable(tail, 200, false))
 	}
 	return info, errs.New(errs.Internal, "the compile job of module %q answered out of protocol", j.name)
 }

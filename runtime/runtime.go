@@ -204,4 +204,7 @@ type Events struct {
 	Log   func(function, requestID, line string)    // one line a guest wrote; already bounded and made printable
 	Start func(function string, took time.Duration) // an environment became ready
 	End   func(function, reason string)             // an environment ended: "idle", "closed", "timeout", "exit: …", "trap: …"
+	// Metric is a value that a function reported in an invocation that succeeded. The number of
+	// a function's series is bounded.
+	Metric func(function string, m Metric)
 }

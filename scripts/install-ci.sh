@@ -5,6 +5,7 @@
 #   curl            a shell bootstrap of the Runtime API tests
 #   npm packages    the AWS SDK for JavaScript (install-js-sdk.sh)
 #   java, mvn       the AWS SDK for Java (install-java-sdk.sh)
+#   Rust, Zig, asc  the compilers of the guests (install-sdks.sh)
 #   staticcheck     into .bin
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -30,6 +31,7 @@ if ! command -v aws >/dev/null || ! python3 -c 'import boto3' 2>/dev/null; then
 fi
 scripts/install-js-sdk.sh
 scripts/install-java-sdk.sh
+scripts/install-sdks.sh
 if ! .bin/staticcheck -version 2>/dev/null | grep -q "$staticcheck_version\|${staticcheck_version#v}"; then
   GOBIN="$PWD/.bin" go install "honnef.co/go/tools/cmd/staticcheck@$staticcheck_version"
 fi

@@ -57,6 +57,7 @@ func (h *Host) functionEvents() runtime.Events {
 		End: func(function, reason string) {
 			log.Debug().Str("function", function).Str("reason", reason).Msg("execution environment ended")
 		},
+		Metric: h.told.take,
 	}
 }
 

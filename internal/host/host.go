@@ -60,6 +60,7 @@ type Host struct {
 	server *httpd.Server
 	store  *journal.Store
 	wasm   *wasm.Engine
+	told   functionMetrics
 
 	mu     sync.Mutex
 	status string            // of Health
@@ -86,6 +87,7 @@ func Open(ctx context.Context, cfg config.Config, log zerolog.Logger, watch Obse
 		h.checks[p] = "starting"
 	}
 	h.routes.Health = h.Health
+	h.routes.FunctionMetrics = h.told.write
 	if err := h.open(ctx); err != nil {
 		if cerr := h.Close(ctx); cerr != nil {
 			log.Warn().Err(cerr).Msg("the host did not start, and could not give everything back")
@@ -99,6 +101,7 @@ func (h *Host) open(ctx context.Context) (err error) {
 	if err := h.openAccess(); err != nil {
 		return err
 	}
+	h.routes.Verified = h.keys != nil
 	if h.server, err = httpd.Listen(ctx, h.cfg.Listen, h.tls, h.currentRoutes); err != nil {
 		return errs.Wrap(errs.Unavailable, err, "%s cannot be listened on: stop what uses the port, or choose another with --listen", h.cfg.Listen)
 	}
@@ -180,7 +183,10 @@ func (h *Host) openFunctions(ctx context.Context) error {
 	if err := os.MkdirAll(h.cfg.Plugins, 0o700); err != nil {
 		return errs.Wrap(errs.Unavailable, err, "the plugin folder cannot be made")
 	}
-	h.wasm = wasm.New(wasm.Options{CacheDir: cache, Events: h.functionEvents()})
+	h.wasm = wasm.New(wasm.Options{CacheDir: cache, Events: h.functionEvents(), Services: runtime.Services{
+		State:   functionState{h.store.Meta()},
+		Streams: functionStreams{h.Streams, shards.Scope{Account: h.cfg.Account, Region: h.cfg.Region}},
+	}})
 	h.Functions, err = plugins.Open(ctx, plugins.Options{
 		Dir:      h.cfg.Plugins,
 		Versions: filepath.Join(h.cfg.Data, "versions"),

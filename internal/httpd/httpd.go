@@ -15,6 +15,7 @@ import (
 	"crypto/tls"
 	"encoding/json"
 	"errors"
+	"io"
 	"net"
 	"net/http"
 	"net/netip"
@@ -36,6 +37,10 @@ type Routes struct {
 	S3      http.Handler
 	Metrics http.Handler
 	Health  func() Health
+	// FunctionMetrics writes what functions reported, in Prometheus' text format. With Verified
+	// set, only this machine itself may read it.
+	FunctionMetrics func(io.Writer)
+	Verified        bool
 }
 
 // Server is the listening front door.
@@ -130,9 +135,7 @@ func isMetrics(r *http.Request) bool {
 // Local lets only requests through that come from this machine itself, not by way of a proxy on it.
 func Local(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		from, err := netip.ParseAddrPort(r.RemoteAddr)
-		forwarded := r.Header.Get("Forwarded") != "" || r.Header.Get("X-Forwarded-For") != ""
-		if err != nil || !from.Addr().Unmap().IsLoopback() || forwarded {
+		if !local(r) {
 			writeJSON(w, http.StatusForbidden, map[string]string{"message": r.URL.Path + " is served to this machine alone where requests have to be signed: ask for it by a loopback address."})
 			return
 		}
@@ -141,21 +144,33 @@ func Local(next http.Handler) http.Handler {
 }
 
 func own(to Routes, w http.ResponseWriter, r *http.Request) {
-	if r.URL.Path != ownPages+"health" {
-		writeJSON(w, http.StatusNotFound, map[string]string{"message": "There is no page " + r.URL.Path + "; try " + ownPages + "health."})
-		return
-	}
-	if r.Method != http.MethodGet && r.Method != http.MethodHead {
+	const health, functionMetrics = "health", "function-metrics"
+	page := r.URL.Path[len(ownPages):]
+	switch {
+	case page != health && page != functionMetrics:
+		writeJSON(w, http.StatusNotFound, map[string]string{"message": "There is no page " + r.URL.Path + "; try " + ownPages + health + " or " + ownPages + functionMetrics + "."})
+	case r.Method != http.MethodGet && r.Method != http.MethodHead:
 		w.Header().Set("Allow", "GET, HEAD")
-		writeJSON(w, http.StatusMethodNotAllowed, map[string]string{"message": ownPages + "health answers GET and HEAD."})
-		return
+		writeJSON(w, http.StatusMethodNotAllowed, map[string]string{"message": r.URL.Path + " answers GET and HEAD."})
+	case page == health:
+		h := to.Health()
+		status := http.StatusOK
+		if h.Status != "ready" {
+			status = http.StatusServiceUnavailable
+		}
+		writeJSON(w, status, h)
+	case to.Verified && !local(r):
+		writeJSON(w, http.StatusForbidden, map[string]string{"message": r.URL.Path + " is served to this machine alone where requests have to be signed."})
+	default:
+		w.Header().Set("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
+		to.FunctionMetrics(w)
 	}
-	h := to.Health()
-	status := http.StatusOK
-	if h.Status != "ready" {
-		status = http.StatusServiceUnavailable
-	}
-	writeJSON(w, status, h)
+}
+
+// local reports whether a request comes from this machine, and not by way of a proxy on it.
+func local(r *http.Request) bool {
+	from, err := netip.ParseAddrPort(r.RemoteAddr)
+	return err == nil && from.Addr().Unmap().IsLoopback() && r.Header.Get("Forwarded") == "" && r.Header.Get("X-Forwarded-For") == ""
 }
 
 func writeJSON(w http.ResponseWriter, status int, v any) {

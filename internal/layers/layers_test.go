@@ -36,6 +36,9 @@ var floors = map[string][]string{
 	"internal/localkms":            {"internal/errs"},
 	"internal/policy":              {"internal/errs"},
 	"internal/keyfile":             {"internal/errs", "internal/sigv4"},
+	"internal/goguest":             {"internal/errs"},
+	"sdk":                          {"internal/errs"},
+	"sdk/conformance":              {},
 
 	// 1: two ground rooms that do not know each other
 	"shards":  {"internal/errs"},
@@ -68,7 +71,7 @@ var floors = map[string][]string{
 
 	// 5 and 6: the host ties everything together, the command opens a host
 	"internal/host":                {"..."},
-	"cmd/shardmill":                {"internal/errs", "internal/config", "internal/host", "internal/limits", "internal/awsapi/cbor", "internal/awsapi/eventstream", "runtime/wasm", "firehose", "plugins", "examples/earthquakes"},
+	"cmd/shardmill":                {"internal/errs", "internal/config", "internal/host", "internal/limits", "internal/awsapi/cbor", "internal/awsapi/eventstream", "runtime/wasm", "firehose", "plugins", "examples/earthquakes", "internal/goguest", "sdk"},
 	"examples/earthquakes":         {},
 	"examples/earthquakes/regions": {},
 }

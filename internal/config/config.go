@@ -37,7 +37,8 @@ type Config struct {
 	KeyFile     string
 	KMSKeys     string // file of the states of encryption keys; "" is none
 	TLS         TLS
-	Concurrency int // execution environments of one function
+	Repair      bool // leave out what is damaged of the records in Data, where it would be refused
+	Concurrency int  // execution environments of one function
 
 	FunctionTimeout time.Duration // of one invocation
 	Limits          string        // off, or aws: what a shard takes and gives, and how often operations are called, is limited as at AWS
@@ -74,6 +75,7 @@ func (c *Config) Bind(fs *pflag.FlagSet) {
 	fs.StringVar(&c.Listen, "listen", "127.0.0.1:4566", "address to serve, host:port; port 0 takes a free one")
 	fs.BoolVar(&c.AllowRemote, "allow-remote", false, "let --listen be an address that other machines reach although --auth is off: whoever reaches it may read and write everything")
 	fs.StringVar(&c.Data, "data", "shardmill-data", "folder for all data; made if it is not there")
+	fs.BoolVar(&c.Repair, "repair", false, "check all stored records and open a folder of which some are damaged: they are left out, reported, and put aside in DATA/damaged")
 	fs.StringVar(&c.Plugins, "plugins", "", "folder to pick functions up from (default DATA/plugins)")
 	fs.StringVar(&c.Region, "region", "us-east-1", "region of callers whose signature names none")
 	fs.StringVar(&c.Account, "account", "000000000000", "account of callers whose access key is not one, 12 digits")

@@ -79,11 +79,11 @@ func TestOneNameInThreePlaces(t *testing.T) {
 		"listen": "127.0.0.1:1", "allow-remote": "true", "data": "d", "plugins": "p", "region": "eu-west-1", "account": "012345678901",
 		"log-format": "json", "log-level": "warn", "concurrency": "7", "function-timeout": "1.5s", "s3-endpoint": "http://127.0.0.1:9000",
 		"s3-region": "eu-west-2", "s3-access-key": "a", "s3-secret-key": "b", "s3-path-style": "false",
-		"limits": "aws", "timing": "aws", "auth": "keys", "key-file": "k", "kms-keys": "m", "tls": "self", "tls-name": "mill.example,10.1.2.3",
+		"limits": "aws", "timing": "aws", "auth": "keys", "key-file": "k", "repair": "true", "kms-keys": "m", "tls": "self", "tls-name": "mill.example,10.1.2.3",
 	}
 	others := []string{"tls-cert", "tls-key"} // in TestOwnCertificates: they exclude tls self
 	want := Config{Listen: "127.0.0.1:1", AllowRemote: true, Data: "d", Plugins: "p", Region: "eu-west-1", Account: "012345678901", LogFormat: "json", LogLevel: "warn",
-		S3: S3{"http://127.0.0.1:9000", "eu-west-2", "a", "b", false}, Auth: "keys", KeyFile: "k", KMSKeys: "m", TLS: TLS{Mode: "self", Names: "mill.example,10.1.2.3"}, Concurrency: 7, Limits: "aws", Timing: "aws", FunctionTimeout: 1500 * time.Millisecond}
+		S3: S3{"http://127.0.0.1:9000", "eu-west-2", "a", "b", false}, Auth: "keys", KeyFile: "k", KMSKeys: "m", Repair: true, TLS: TLS{Mode: "self", Names: "mill.example,10.1.2.3"}, Concurrency: 7, Limits: "aws", Timing: "aws", FunctionTimeout: 1500 * time.Millisecond}
 	var file strings.Builder
 	var environ, args []string
 	for name, v := range values {

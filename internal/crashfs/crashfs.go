@@ -21,8 +21,9 @@ type Lie func(path string, dir, opening bool) bool
 type FS struct {
 	vfs.FS
 	Folder    string        // only operations on paths with this text in them are counted and broken
+	Except    string        // and without this one, unless it is empty
 	Lie       Lie           // nil: all syncs are honest
-	Before    func()        // runs before every write, sync, create and rename
+	Before    func()        // runs before every write, sync, create, rename and removal
 	SyncDelay time.Duration // how long a sync takes at least, so that commit groups form
 
 	FailSync atomic.Bool // syncs fail
@@ -33,8 +34,12 @@ type FS struct {
 // ErrKilled is the error of operations after Killed was set.
 var ErrKilled = errors.New("killed")
 
+func (f *FS) ours(path string) bool {
+	return strings.Contains(path, f.Folder) && (f.Except == "" || !strings.Contains(path, f.Except))
+}
+
 func (f *FS) step(path string) error {
-	if !strings.Contains(path, f.Folder) {
+	if !f.ours(path) {
 		return nil
 	}
 	if f.Before != nil && !f.Killed.Load() {
@@ -82,6 +87,14 @@ func (f *FS) Rename(a, b string) error {
 	return f.FS.Rename(a, b)
 }
 
+// Remove implements vfs.FS.
+func (f *FS) Remove(name string) error {
+	if err := f.step(name); err != nil {
+		return err
+	}
+	return f.FS.Remove(name)
+}
+
 type wrapped struct {
 	vfs.File
 	fs   *FS
@@ -96,6 +109,13 @@ func (w *wrapped) WriteAt(p []byte, off int64) (int, error) {
 	return w.File.WriteAt(p, off)
 }
 
+func (w *wrapped) Write(p []byte) (int, error) {
+	if err := w.fs.step(w.path); err != nil {
+		return 0, err
+	}
+	return w.File.Write(p)
+}
+
 func (w *wrapped) Sync() error     { return w.sync(w.File.Sync) }
 func (w *wrapped) SyncData() error { return w.sync(w.File.SyncData) }
 
@@ -103,10 +123,10 @@ func (w *wrapped) sync(do func() error) error {
 	if err := w.fs.step(w.path); err != nil {
 		return err
 	}
-	if w.fs.FailSync.Load() && strings.Contains(w.path, w.fs.Folder) {
+	if w.fs.FailSync.Load() && w.fs.ours(w.path) {
 		return errors.New("injected sync failure")
 	}
-	if w.fs.SyncDelay > 0 {
+	if w.fs.SyncDelay > 0 && w.fs.ours(w.path) {
 		time.Sleep(w.fs.SyncDelay)
 	}
 	if w.fs.Lie != nil && w.fs.Lie(w.path, w.dir, w.fs.Opening.Load()) {

@@ -19,14 +19,44 @@ import (
 func (h *Host) journalEvents() journal.Events {
 	log := h.log.With().Str("component", "journal").Logger()
 	return journal.Events{
-		Recovered: func(segments int, records int64, took time.Duration) {
-			log.Info().Int("segments", segments).Int64("records", records).Dur("took", took).Msg("recovered")
+		Recovered: func(segments, chunks int, records int64, took time.Duration) {
+			log.Info().Int("segments", segments).Int("chunks", chunks).Int64("records", records).Dur("took", took).Msg("recovered")
 		},
 		TornTail: func(segment string, offset int64) {
 			log.Info().Str("segment", segment).Int64("offset", offset).Msg("a write that was never acknowledged was cut off")
 		},
-		Fenced: func(err error) { log.Error().Err(err).Msg("the journal stopped taking records after a failed write") },
+		Upgraded: func(from, to int) {
+			log.Info().Int("from", from).Int("to", to).Msg("the data folder has a newer format now; an older shardmill refuses it")
+		},
+		Paused: func(err error) {
+			log.Error().Err(err).Msg("the disk is full; no records are taken until there is space")
+		},
+		Resumed: func() { log.Info().Msg("records are taken again") },
+		Sealed: func(compacted bool, from, to int64) {
+			log.Debug().Bool("compacted", compacted).Int64("from_bytes", from).Int64("to_bytes", to).Msg("chunk written")
+		},
+		SealFailed: func(err error) { log.Warn().Err(err).Msg("a segment could not be sealed; tried again until it works") },
+		Damaged:    func(err error) { log.Error().Err(err).Msg("stored records are damaged") },
+		Fenced:     func(err error) { log.Error().Err(err).Msg("the journal stopped taking records after a failed write") },
 	}
+}
+
+// repaired tells what a repair of the data folder left out.
+func (h *Host) repaired(r journal.Repaired) {
+	log := h.log.With().Str("component", "journal").Logger()
+	for _, f := range r.Files {
+		log.Error().Str("file", f.Path).Int64("offset", f.Offset).Str("damage", f.What).Int64("records_kept", f.Kept).
+			Int64("unknown_bytes", f.Unknown).Str("moved_to", f.Aside).Msg("a damaged file was replaced by what is sound in it")
+	}
+	for _, l := range r.Lost {
+		e := log.Error().Uint64("shard_log", uint64(l.Shard)).Uint64("from", uint64(l.From)).Uint64("to", uint64(l.To))
+		if l.Certain {
+			e.Msg("the records at these positions are lost")
+		} else {
+			e.Msg("these positions are left out: some may have been given to records that are lost")
+		}
+	}
+	log.Info().Int("damaged_files", len(r.Files)).Int("lost_ranges", len(r.Lost)).Msg("all stored records were checked")
 }
 
 func (h *Host) streamEvents() shards.Events {

@@ -152,7 +152,11 @@ func (h *Host) dir(name string) (string, error) {
 var awsTiming = shards.Timing{Create: 500 * time.Millisecond, Update: 500 * time.Millisecond, Delete: 500 * time.Millisecond}
 
 func (h *Host) openStreams(ctx context.Context) (err error) {
-	h.store, err = journal.Open(h.cfg.Data, journal.Options{Events: h.journalEvents()})
+	log := journal.Options{Events: h.journalEvents()}
+	if h.cfg.Repair {
+		log.Repair = h.repaired
+	}
+	h.store, err = journal.Open(h.cfg.Data, log)
 	if err != nil {
 		return err
 	}

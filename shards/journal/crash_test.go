@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -22,17 +23,23 @@ import (
 type chain struct {
 	rng  *rand.Rand
 	lie  crashfs.Lie
-	torn atomic.Int32 // torn tails met
+	omit omission
+	met  *met
 
 	acked   [3]map[shards.Pos]string // by shard, up to the crash
 	horizon [3]shards.Pos
 	next    int
 }
 
+// met counts what chains came across: a suite that does not meet them proves nothing about them.
+type met struct {
+	torn, sealed, compacted, paused, resumed, inOpen atomic.Int32
+}
+
 const chainShards = 3
 
-func newChain(seed uint64, lie crashfs.Lie) *chain {
-	c := &chain{rng: rand.New(rand.NewPCG(seed, 7)), lie: lie}
+func newChain(seed uint64, lie crashfs.Lie, omit omission, m *met) *chain {
+	c := &chain{rng: rand.New(rand.NewPCG(seed, 7)), lie: lie, omit: omit, met: m}
 	for i := range c.acked {
 		c.acked[i] = make(map[shards.Pos]string)
 	}
@@ -55,16 +62,18 @@ func (c *chain) run() error {
 }
 
 // life opens the store, checks it, and writes until the crash, which is placed before a random
-// operation. It returns the file system as it is after the crash.
+// operation: of the writer, the sealer, a trim, or of Open itself. It returns the file system as it
+// is after the crash.
 func (c *chain) life(mem *vfs.MemFS, kill bool) (after *vfs.MemFS, err error) {
-	fs := &crashfs.FS{FS: mem, Folder: "data/log", Lie: c.lie}
+	full := &fullFS{FS: mem, rng: rand.New(rand.NewPCG(c.rng.Uint64(), 2))}
+	fs := &crashfs.FS{FS: full, Folder: "data/", Except: "data/meta", Lie: c.lie, SyncDelay: 100 * time.Microsecond}
 	var mu sync.Mutex // orders acknowledgements against the crash
-	left, crashed := 1+c.rng.IntN(60), false
+	left, crashed, armed := 1+c.rng.IntN(12), false, c.rng.IntN(4) == 0
 	cut := vfs.CrashCloneCfg{UnsyncedDataPercent: []int{0, 30, 70, 100}[c.rng.IntN(4)], RNG: rand.New(rand.NewPCG(c.rng.Uint64(), 1))}
 	crash := func() {
 		mu.Lock()
 		defer mu.Unlock()
-		if crashed {
+		if crashed || !armed {
 			return
 		}
 		if left--; left == 0 {
@@ -77,10 +86,22 @@ func (c *chain) life(mem *vfs.MemFS, kill bool) (after *vfs.MemFS, err error) {
 			}
 		}
 	}
+	fs.Before = crash
 	fs.Opening.Store(true)
-	s, err := Open("data", Options{FS: fs, SegmentSize: 64 << 10, TailBytes: 16 << 10,
-		Events: Events{TornTail: func(string, int64) { c.torn.Add(1) }}})
+	s, err := Open("data", c.options(fs))
 	fs.Opening.Store(false)
+	mu.Lock()
+	dead := crashed
+	armed = false
+	mu.Unlock()
+	if dead {
+		c.met.inOpen.Add(1)
+		fs.Killed.Store(true)
+		if s != nil {
+			s.Close()
+		}
+		return after, nil
+	}
 	if err != nil {
 		return nil, fmt.Errorf("open: %w", err)
 	}
@@ -97,7 +118,12 @@ func (c *chain) life(mem *vfs.MemFS, kill bool) (after *vfs.MemFS, err error) {
 	if c.rng.IntN(4) == 0 { // a power cut right after recovery: what was served must still be there
 		return mem.CrashClone(cut), nil
 	}
-	fs.Before, fs.SyncDelay = crash, 100*time.Microsecond
+	if c.rng.IntN(3) == 0 {
+		full.every.Store(25)
+	}
+	mu.Lock()
+	left, armed = 1+c.rng.IntN(120), true
+	mu.Unlock()
 	var wg sync.WaitGroup
 	for w := range 5 {
 		wg.Add(1)
@@ -112,6 +138,21 @@ func (c *chain) life(mem *vfs.MemFS, kill bool) (after *vfs.MemFS, err error) {
 		return nil, errors.New("the writers stopped before the crash")
 	}
 	return after, nil
+}
+
+func (c *chain) options(fs vfs.FS) Options {
+	m := c.met
+	return Options{FS: fs, SegmentSize: 32 << 10, TailBytes: 16 << 10, omit: c.omit, sealRetry: time.Millisecond, Events: Events{
+		TornTail: func(string, int64) { m.torn.Add(1) },
+		Paused:   func(error) { m.paused.Add(1) },
+		Resumed:  func() { m.resumed.Add(1) },
+		Sealed: func(compacted bool, _, _ int64) {
+			if compacted {
+				m.compacted.Add(1)
+			} else {
+				m.sealed.Add(1)
+			}
+		}}}
 }
 
 func (c *chain) write(s *Store, rng *rand.Rand, mu *sync.Mutex, crashed *bool) {
@@ -130,7 +171,7 @@ func (c *chain) write(s *Store, rng *rand.Rand, mu *sync.Mutex, crashed *bool) {
 			if rng.IntN(2) == 0 {
 				continue
 			}
-			text := fmt.Sprintf("%d-%d-%s", id, shard, strings.Repeat("r", rng.IntN(4000)))
+			text := fmt.Sprintf("%d-%d-%s", id, shard, strings.Repeat("r", rng.IntN(2500)))
 			runs = append(runs, shards.Run{Shard: shards.ShardID(shard + 1), Entries: []shards.Entry{{Data: []byte(text)}}})
 			texts = append(texts, text)
 		}
@@ -215,37 +256,152 @@ func chains(t *testing.T) uint64 {
 
 const mostChains = 400
 
+// playChains plays chains, several at a time since they mostly wait, while more says so, and
+// returns the first failure.
+func playChains(lie crashfs.Lie, omit omission, m *met, more func(seed uint64) bool) error {
+	var next atomic.Uint64
+	var failed atomic.Pointer[error]
+	var wg sync.WaitGroup
+	for range 8 {
+		wg.Go(func() {
+			for seed := next.Add(1) - 1; more(seed) && failed.Load() == nil; seed = next.Add(1) - 1 {
+				if err := newChain(seed, lie, omit, m).run(); err != nil {
+					err = fmt.Errorf("chain %d: %w", seed, err)
+					failed.CompareAndSwap(nil, &err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	if err := failed.Load(); err != nil {
+		return *err
+	}
+	return nil
+}
+
 func TestNothingAcknowledgedIsLostInCrashes(t *testing.T) {
-	torn := int32(0)
-	for seed := uint64(0); seed < chains(t) || torn == 0 && seed < mostChains; seed++ {
-		c := newChain(seed, nil)
-		if err := c.run(); err != nil {
-			t.Fatalf("chain %d: %v", seed, err)
+	t.Parallel()
+	var m met
+	err := playChains(nil, 0, &m, func(seed uint64) bool { return seed < chains(t) || m.missing() != "" && seed < mostChains })
+	if err != nil {
+		t.Fatal(err)
+	}
+	if what := m.missing(); what != "" {
+		t.Fatalf("no chain met %s: the suite does not reach what it is for", what)
+	}
+	t.Logf("%d torn tails, %d segments sealed, %d chunks compacted, %d pauses for a full disk of which %d ended, %d crashes in Open",
+		m.torn.Load(), m.sealed.Load(), m.compacted.Load(), m.paused.Load(), m.resumed.Load(), m.inOpen.Load())
+}
+
+// missing names what was not met.
+func (m *met) missing() string {
+	for what, n := range map[string]*atomic.Int32{"a torn tail": &m.torn, "sealing": &m.sealed, "compaction": &m.compacted,
+		"a full disk": &m.paused, "the end of a full disk": &m.resumed, "a crash in Open": &m.inOpen} {
+		if n.Load() == 0 {
+			return what
 		}
-		torn += c.torn.Load()
 	}
-	if torn == 0 {
-		t.Fatal("no crash tore a group: the suite does not reach what it is for")
-	}
-	t.Logf("%d torn tails", torn)
+	return ""
 }
 
 // The controls remove one safeguard each. If the suite above could not fail, these would pass.
 func TestCrashControls(t *testing.T) {
+	t.Parallel()
 	inLog := func(path string) bool { return strings.HasSuffix(path, segmentSuffix) }
-	for name, lie := range map[string]crashfs.Lie{
-		"no fdatasync of segments":  func(path string, dir, opening bool) bool { return inLog(path) },
-		"no sync of the log folder": func(path string, dir, opening bool) bool { return dir && strings.HasSuffix(path, "data/log") },
-		"no fdatasync at recovery":  func(path string, dir, opening bool) bool { return opening && inLog(path) },
+	folder := func(name string) crashfs.Lie {
+		return func(path string, dir, opening bool) bool { return dir && strings.HasSuffix(path, name) }
+	}
+	for name, c := range map[string]struct {
+		lie  crashfs.Lie
+		omit omission
+	}{
+		"no fdatasync of segments":                                          {lie: func(path string, dir, opening bool) bool { return inLog(path) }},
+		"no sync of the log folder":                                         {lie: folder("data/log")},
+		"no fdatasync at recovery":                                          {lie: func(path string, dir, opening bool) bool { return opening && inLog(path) }},
+		"no sync of chunks, or only after the rename":                       {lie: func(path string, dir, opening bool) bool { return strings.HasSuffix(path, chunkSuffix+tmpSuffix) }},
+		"no sync of the chunk folder: segments go before names are durable": {lie: folder("data/chunks")},
+		"floors after the records they explain":                             {omit: omitFloors},
+		"after a full disk, appends before the segment is sealed":           {omit: omitBrokenSeal},
 	} {
 		t.Run(name, func(t *testing.T) {
-			for seed := range uint64(mostChains) {
-				if err := newChain(seed, lie).run(); err != nil {
-					t.Logf("chain %d: %v", seed, err)
-					return
-				}
+			t.Parallel()
+			var m met
+			err := playChains(c.lie, c.omit, &m, func(seed uint64) bool { return seed < mostChains })
+			if err == nil {
+				t.Fatal("no chain failed although a safeguard was removed")
 			}
-			t.Fatal("no chain failed although a safeguard was removed")
+			t.Log(err)
 		})
 	}
+}
+
+// fullFS is a disk that is full now and then: a write of a segment or chunk stops in the middle, a
+// sync or a new file fails.
+type fullFS struct {
+	vfs.FS
+	every atomic.Int64 // one operation of so many fails; 0: none
+	mu    sync.Mutex
+	rng   *rand.Rand
+}
+
+func (f *fullFS) full() (part float64, yes bool) {
+	n := f.every.Load()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.rng.Float64(), n > 0 && f.rng.Int64N(n) == 0
+}
+
+func (f *fullFS) Create(name string, c vfs.DiskWriteCategory) (vfs.File, error) {
+	if _, full := f.full(); full && !strings.Contains(name, "data/meta") {
+		return nil, syscall.ENOSPC
+	}
+	file, err := f.FS.Create(name, c)
+	return f.wrap(name, file, err)
+}
+
+func (f *fullFS) OpenReadWrite(name string, c vfs.DiskWriteCategory, o ...vfs.OpenOption) (vfs.File, error) {
+	file, err := f.FS.OpenReadWrite(name, c, o...)
+	return f.wrap(name, file, err)
+}
+
+func (f *fullFS) wrap(name string, file vfs.File, err error) (vfs.File, error) {
+	if err != nil || strings.Contains(name, "data/meta") {
+		return file, err
+	}
+	return &fullFile{file, f}, nil
+}
+
+type fullFile struct {
+	vfs.File
+	fs *fullFS
+}
+
+func (f *fullFile) Write(p []byte) (int, error) {
+	if part, full := f.fs.full(); full {
+		n, _ := f.File.Write(p[:int(part*float64(len(p)))])
+		return n, syscall.ENOSPC
+	}
+	return f.File.Write(p)
+}
+
+func (f *fullFile) WriteAt(p []byte, off int64) (int, error) {
+	if part, full := f.fs.full(); full {
+		n, _ := f.File.WriteAt(p[:int(part*float64(len(p)))], off)
+		return n, syscall.ENOSPC
+	}
+	return f.File.WriteAt(p, off)
+}
+
+func (f *fullFile) SyncData() error {
+	if _, full := f.fs.full(); full {
+		return syscall.ENOSPC
+	}
+	return f.File.SyncData()
+}
+
+func (f *fullFile) Sync() error {
+	if _, full := f.fs.full(); full {
+		return syscall.ENOSPC
+	}
+	return f.File.Sync()
 }

@@ -3,6 +3,7 @@ package journal
 import (
 	"bytes"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -15,7 +16,7 @@ import (
 func closedStore(t testing.TB) *vfs.MemFS {
 	t.Helper()
 	fs := vfs.NewMem()
-	s := open(t, fs, Options{SegmentSize: 1 << 10})
+	s := open(t, fs, Options{SegmentSize: 1 << 10, omit: omitSealing})
 	create(t, s, 1, 2)
 	for i := range 6 {
 		put(t, s, 1, fmt.Sprint(i, strings.Repeat("x", 200)))
@@ -55,6 +56,7 @@ func segments(t testing.TB, fs vfs.FS) (names []string) {
 			names = append(names, n)
 		}
 	}
+	slices.Sort(names)
 	return names
 }
 

@@ -164,6 +164,7 @@ func workload(s *Store) (acked map[shards.Pos]string, trimmed shards.Pos) {
 // acknowledged is there after a restart, nothing hangs, and no file is closed twice (the file
 // system in memory panics on that).
 func TestNothingAcknowledgedIsLostInErrors(t *testing.T) {
+	t.Parallel()
 	for _, lasting := range []bool{false, true} {
 		fenced := 0
 		for at := int64(0); ; at += stride(5) {

@@ -11,9 +11,10 @@ import (
 	"github.com/shardmill/shardmill/shards"
 )
 
-// On-disk format 1; docs/formats/journal.md is the reference. Little-endian throughout.
+// docs/formats/journal.md is the reference. Little-endian throughout. Format 2 has chunks beside the
+// segments of format 1, which are unchanged.
 const (
-	formatVersion = 1
+	formatVersion = 2
 
 	segmentMagic  = "SMJRNL01"
 	segmentHeader = 64

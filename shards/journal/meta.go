@@ -236,6 +236,12 @@ type floor struct {
 	Sealed  bool       `json:"sealed,omitempty"` // no position may be given out again at all
 }
 
+// storedFloor is a floor as metadata have it, with the gaps that a repair left in the shard.
+type storedFloor struct {
+	floor
+	Gaps []gap `json:"gaps,omitempty"`
+}
+
 func floorKey(id shards.ShardID) []byte {
 	return binary.BigEndian.AppendUint64([]byte(floorPrefix), uint64(id))
 }
@@ -273,7 +279,7 @@ func (m *meta) highest() (shards.ShardID, error) {
 	return shards.ShardID(binary.BigEndian.Uint64(v)), nil
 }
 
-func (m *meta) putFloors(_ context.Context, ids []shards.ShardID, of func(shards.ShardID) floor) error {
+func (m *meta) putFloors(_ context.Context, ids []shards.ShardID, of func(shards.ShardID) storedFloor) error {
 	if err := m.enter(); err != nil {
 		return err
 	}
@@ -307,11 +313,11 @@ func (m *meta) deleteFloors(_ context.Context, ids []shards.ShardID) error {
 	return b.Commit(pebble.Sync)
 }
 
-func (m *meta) floors() (map[shards.ShardID]floor, error) {
-	out := make(map[shards.ShardID]floor)
+func (m *meta) floors() (map[shards.ShardID]storedFloor, error) {
+	out := make(map[shards.ShardID]storedFloor)
 	var bad error
 	err := m.scan(floorPrefix, func(key, value []byte) bool {
-		var f floor
+		var f storedFloor
 		if bad = json.Unmarshal(value, &f); bad != nil {
 			return false
 		}

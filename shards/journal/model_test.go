@@ -2,8 +2,10 @@ package journal
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"math/rand/v2"
+	"sync/atomic"
 	"testing"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -16,6 +18,7 @@ import (
 type modelShard struct {
 	recs          []shards.Record // all ever appended: position i+1 is recs[i]
 	horizon, last shards.Pos
+	sealed        bool
 }
 
 func (m *modelShard) read(after shards.Pos, b shards.Budget) (out []shards.Record) {
@@ -51,14 +54,19 @@ type play struct {
 	nextID shards.ShardID
 	lastMs int64
 	n      int
+
+	sealed, compacted atomic.Int32 // chunks made
 }
 
-// The store does what the model does, through hundreds of random operations, restarts among them.
+// The store does what the model does, through hundreds of random operations: with restarts and
+// shard seals among them, and with segments so small that the sealer is always at work.
 func TestRandomOperationsAgreeWithTheModel(t *testing.T) {
-	seeds := uint64(150)
+	t.Parallel()
+	seeds := uint64(100)
 	if testing.Short() {
 		seeds = 10
 	}
+	sealed, compacted := int32(0), int32(0)
 	for seed := range seeds {
 		p := &play{t: t, rng: rand.New(rand.NewPCG(seed, 1)), fs: vfs.NewMem(), shards: make(map[shards.ShardID]*modelShard)}
 		p.reopen()
@@ -71,9 +79,16 @@ func TestRandomOperationsAgreeWithTheModel(t *testing.T) {
 				t.Fatalf("seed %d, step %d", seed, step)
 			}
 		}
+		settle(t, p.s)
 		p.checkAll()
 		p.s.Close()
+		sealed += p.sealed.Load()
+		compacted += p.compacted.Load()
 	}
+	if sealed == 0 || compacted == 0 {
+		t.Fatalf("%d segments were sealed and %d chunks compacted: the suite does not reach what it is for", sealed, compacted)
+	}
+	t.Logf("%d segments sealed, %d chunks compacted", sealed, compacted)
 }
 
 func (p *play) step() {
@@ -86,11 +101,16 @@ func (p *play) step() {
 		p.seek(p.pick())
 	case n < 93:
 		p.trim(p.pick())
-	case n < 95:
+	case n < 94:
 		p.delete(p.pick())
+		p.create()
+	case n < 95:
+		p.seal(p.pick())
 		p.create()
 	case n < 98:
 		p.reopen()
+	case n < 99:
+		settle(p.t, p.s)
 	default:
 		p.checkAll()
 	}
@@ -123,13 +143,28 @@ func (p *play) delete(id shards.ShardID) {
 	}
 }
 
+func (p *play) seal(id shards.ShardID) {
+	at, err := p.s.Seal(p.t.Context(), []shards.ShardID{id})
+	if err != nil || at < p.lastMs {
+		p.t.Errorf("seal of shard %d: at %d, the last arrival was %d; %v", id, at, p.lastMs, err)
+	}
+	p.shards[id].sealed = true
+}
+
 func (p *play) reopen() {
 	if p.s != nil {
 		if err := p.s.Close(); err != nil {
 			p.t.Errorf("close: %v", err)
 		}
 	}
-	s, err := Open("data", Options{FS: p.fs, SegmentSize: []int64{256, 4 << 10, 64 << 10}[p.rng.IntN(3)], TailBytes: []int64{1, 4 << 10, 1 << 20}[p.rng.IntN(3)]})
+	s, err := Open("data", Options{FS: p.fs, SegmentSize: []int64{256, 4 << 10, 64 << 10}[p.rng.IntN(3)], TailBytes: []int64{1, 4 << 10, 1 << 20}[p.rng.IntN(3)],
+		Events: Events{Sealed: func(compacted bool, _, _ int64) {
+			if compacted {
+				p.compacted.Add(1)
+			} else {
+				p.sealed.Add(1)
+			}
+		}}})
 	if err != nil {
 		p.t.Fatalf("open: %v", err)
 	}
@@ -158,6 +193,12 @@ func (p *play) append() {
 		if m == nil {
 			if !errs.Is(res[i].Err, errs.NotFound) {
 				p.t.Errorf("append to an unknown shard: %v", res[i].Err)
+			}
+			continue
+		}
+		if m.sealed {
+			if !errors.Is(res[i].Err, shards.ErrSealed) {
+				p.t.Errorf("append to a sealed shard: %v", res[i].Err)
 			}
 			continue
 		}
@@ -219,7 +260,7 @@ func (p *play) trim(id shards.ShardID) {
 func (p *play) checkAll() {
 	for _, id := range p.ids {
 		m := p.shards[id]
-		if b, err := p.s.Bounds(p.t.Context(), id); err != nil || b != (shards.Bounds{Horizon: m.horizon, Last: m.last}) {
+		if b, err := p.s.Bounds(p.t.Context(), id); err != nil || b != (shards.Bounds{Horizon: m.horizon, Last: m.last, Sealed: m.sealed}) {
 			p.t.Errorf("bounds of shard %d: %+v, want %d to %d; %v", id, b, m.horizon, m.last, err)
 		}
 		p.compare(id, 0, everything)

@@ -3,21 +3,14 @@ package lambda
 import (
 	"crypto/rand"
 	"encoding/hex"
-	"encoding/json"
 	"maps"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
 
-	"github.com/shardmill/shardmill/internal/errs"
 	"github.com/shardmill/shardmill/runtime"
 )
-
-// maxVariables is the service's limit on the user's variables, in bytes of their JSON.
-const maxVariables = 4096
 
 // memoryOfCPU is the memory with which Lambda gives a function one processor (Lambda docs, "Configure
 // Lambda function memory"). A Go handler gets as many threads: small events, which are handed from
@@ -28,37 +21,6 @@ const memoryOfCPU = 1769 << 20
 // latest is the version every environment reports: an artifact carries a content hash, not a
 // published version number.
 const latest = "$LATEST"
-
-var variableName = regexp.MustCompile(`^[a-zA-Z][a-zA-Z0-9_]+$`)
-
-// reserved are the names that only the host may set.
-var reserved = []string{"_HANDLER", "_X_AMZN_TRACE_ID", "AWS_REGION", "AWS_DEFAULT_REGION", "AWS_EXECUTION_ENV",
-	"AWS_LAMBDA_FUNCTION_NAME", "AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "AWS_LAMBDA_FUNCTION_VERSION",
-	"AWS_LAMBDA_INITIALIZATION_TYPE", "AWS_LAMBDA_LOG_GROUP_NAME", "AWS_LAMBDA_LOG_STREAM_NAME",
-	"AWS_ACCESS_KEY", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_LAMBDA_RUNTIME_API",
-	"LAMBDA_TASK_ROOT", "LAMBDA_RUNTIME_DIR", "AWS_LAMBDA_MAX_CONCURRENCY", "AWS_LAMBDA_METADATA_API", "AWS_LAMBDA_METADATA_TOKEN"}
-
-// checkVariables refuses user variables that a handler could not rely on.
-func checkVariables(user map[string]string) error {
-	for _, name := range slices.Sorted(maps.Keys(user)) {
-		switch {
-		case slices.Contains(reserved, name):
-			return errs.New(errs.Invalid, "the environment variable %s is reserved for the service: choose another name", name)
-		case !variableName.MatchString(name):
-			return errs.New(errs.Invalid, "the environment variable %q has an unusable name: use letters, digits and _, beginning with a letter, two characters at least", name)
-		case strings.Contains(user[name], "\x00"):
-			return errs.New(errs.Invalid, "the environment variable %s contains a NUL byte: remove it or encode the value", name)
-		}
-	}
-	text, err := json.Marshal(user)
-	if err != nil {
-		return errs.Wrap(errs.Invalid, err, "the environment variables cannot be measured")
-	}
-	if user != nil && len(text) > maxVariables {
-		return errs.New(errs.Invalid, "Lambda was unable to configure your environment variables because the environment variables you have provided exceeded the 4KB limit. String measured: %s", text)
-	}
-	return nil
-}
 
 // variables builds the whole environment of one process; nothing of the host's own passes on.
 // Later sets win: the user's variables, defaults where the user set none, credentials, and what

@@ -75,7 +75,7 @@ func (e *Engine) Load(ctx context.Context, a runtime.Artifact, l runtime.Limits)
 	if err := checkBootstrap(root); err != nil {
 		return nil, err
 	}
-	if err := checkVariables(a.Env); err != nil {
+	if err := runtime.CheckVariables(a.Env); err != nil {
 		return nil, err
 	}
 	f := newFunction(a, l.Defaults(), e.opts)

@@ -170,3 +170,17 @@ func (p *Pool[E]) String() string {
 	defer p.mu.Unlock()
 	return fmt.Sprintf("%d of %d in use, %d idle", len(p.slots), p.max, len(p.free))
 }
+
+// failedStarts is how many starts in a row must fail until a function counts as failing.
+const failedStarts = 5
+
+// Failing is why the last starts failed, all failedStarts of them and more, nil when they did not.
+// One start that works makes the function whole again.
+func (p *Pool[E]) Failing() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.failures < failedStarts {
+		return nil
+	}
+	return errs.Wrap(errs.Unavailable, p.lastErr, "the last %d starts of an execution environment failed", p.failures)
+}

@@ -16,6 +16,7 @@ import (
 	"errors"
 	"net"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/shardmill/shardmill/internal/objects/s3api"
@@ -30,9 +31,10 @@ type Health struct {
 
 // Routes are the handlers behind the router.
 type Routes struct {
-	API    http.Handler
-	S3     http.Handler
-	Health func() Health
+	API     http.Handler
+	S3      http.Handler
+	Plugins http.Handler // of /_shardmill/plugins and all below it
+	Health  func() Health
 }
 
 // Server is the listening front door.
@@ -114,6 +116,11 @@ func route(to Routes, w http.ResponseWriter, r *http.Request) {
 }
 
 func own(to Routes, w http.ResponseWriter, r *http.Request) {
+	const plugins = ownPages + "plugins"
+	if to.Plugins != nil && (r.URL.Path == plugins || strings.HasPrefix(r.URL.Path, plugins+"/")) {
+		to.Plugins.ServeHTTP(w, r)
+		return
+	}
 	if r.URL.Path != ownPages+"health" {
 		writeJSON(w, http.StatusNotFound, map[string]string{"message": "There is no page " + r.URL.Path + "; try " + ownPages + "health."})
 		return

@@ -80,6 +80,9 @@ func (f *function) Close() error {
 	return nil
 }
 
+// Failing is why the function's workers do not start any more, nil while they do.
+func (f *function) Failing() error { return f.pool.Failing() }
+
 // run acquires an environment, does the work with it and gives it back. The time limit counts
 // from then on; waiting for a free environment counts against in.Deadline. The work's error is a
 // *runtime.FunctionFailure, or the context's when the time was up.

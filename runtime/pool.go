@@ -25,7 +25,7 @@ type Pool[E Environment] struct {
 	mu       sync.Mutex
 	free     []freeEnv[E] // newest last
 	born     map[E]time.Time
-	failures int          // starts that failed in a row
+	failures int // starts that failed in a row
 	retryAt  time.Time
 	lastErr  error
 	closed   bool

@@ -118,6 +118,7 @@ func (f *FunctionFailure) Error() string { return f.Type + ": " + f.Message }
 const (
 	ErrorTimedOut         = "Sandbox.Timedout"
 	ErrorExit             = "Runtime.ExitError"
+	ErrorExtension        = "Extension.Crash"
 	ErrorResponseTooLarge = "Function.ResponseSizeTooLarge"
 	ErrorProtocol         = "Runtime.InvalidResponse" // the answer broke the ABI's rules
 	ErrorHandler          = "Function.Error"          // the function said that it failed

@@ -55,8 +55,8 @@ type Host struct {
 	cfg    config.Config
 	log    zerolog.Logger
 	watch  Observer
-	keys   sigv4.Keys  // of users; nil: requests are not verified
-	issued issuedKeys  // of functions, where requests are verified
+	keys   sigv4.Keys // of users; nil: requests are not verified
+	issued issuedKeys // of functions, where requests are verified
 	logs   *functionlog.Store
 	tls    *tls.Config // nil: no TLS
 	server *httpd.Server

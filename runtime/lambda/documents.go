@@ -17,7 +17,6 @@ const (
 	errorMode        = "Runtime.InvalidResponseModeHeader"
 	errorUnknown     = "Runtime.Unknown"
 	errorFunction    = "Function.Unknown"
-	errorExtension   = "Extension.Crash"
 	unhandled        = "Unhandled" // the only FunctionError the service still gives
 	trailerErrorType = "Lambda-Runtime-Function-Error-Type"
 	trailerErrorBody = "Lambda-Runtime-Function-Error-Body"
@@ -32,13 +31,6 @@ type errorDocument struct {
 func failure(errorType, message string) runtime.Result {
 	doc, _ := json.Marshal(errorDocument{errorType, message}) // two strings always marshal
 	return runtime.Result{Payload: doc, FunctionError: unhandled, ErrorType: errorType}
-}
-
-// documentMessage is the errorMessage of an error document.
-func documentMessage(payload []byte) string {
-	var doc errorDocument
-	json.Unmarshal(payload, &doc) // "" is what there is to say of anything else
-	return doc.Message
 }
 
 func timedOut(requestID string, granted time.Duration) runtime.Result {

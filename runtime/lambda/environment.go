@@ -152,7 +152,7 @@ func (e *environment) begin(inv *invocation) bool {
 	inv.handed = time.Now()
 	e.announceLocked(inv)
 	if e.fn.opts.Events.Platform != nil {
-		e.logs.platform(opening(inv.RequestID))
+		e.logs.platform(runtime.StartLine(inv.RequestID))
 	}
 	close(e.wake)
 	return true

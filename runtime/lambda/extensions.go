@@ -139,7 +139,7 @@ func (e *environment) crash(fault, why string) {
 		return
 	}
 	if inv != nil {
-		e.complete(inv, failure(errorExtension, fmt.Sprintf("RequestId: %s Error: %s", inv.RequestID, why)), "")
+		e.complete(inv, failure(runtime.ErrorExtension, fmt.Sprintf("RequestId: %s Error: %s", inv.RequestID, why)), "")
 	}
 	e.signal(syscall.SIGKILL)
 }

@@ -16,6 +16,7 @@ import (
 // extensionCode is an external extension whose name says how it behaves. It logs what it gets.
 const extensionCode = `
 import http.client, json, os, sys, time
+sys.stdout.reconfigure(line_buffering=True)
 name = os.path.basename(sys.argv[0])
 api = http.client.HTTPConnection(os.environ["AWS_LAMBDA_RUNTIME_API"])
 def call(method, path, body=None, **headers):
@@ -54,7 +55,7 @@ func withExtensions(t *testing.T, rec *recorder, l runtime.Limits, names ...stri
 	}
 	content := map[string]string{}
 	for _, name := range names {
-		content["extensions/"+name] = "#!" + strings.TrimSpace(string(python)) + " -u\n" + extensionCode
+		content["extensions/"+name] = "#!" + strings.TrimSpace(string(python)) + "\n" + extensionCode
 	}
 	a := artifact(root(t), map[string]string{"MINE": "yes"})
 	a.Layers = []string{files(t, content)}
@@ -113,11 +114,11 @@ func TestAnEnvironmentIsFreeWhenItsExtensionsAre(t *testing.T) {
 
 func TestExtensionsHearWhyItEnds(t *testing.T) {
 	var rec recorder
-	f, err := withExtensions(t, &rec, runtime.Limits{Concurrency: 1, InitTimeout: 20 * time.Second, Timeout: 300 * time.Millisecond}, "one")
+	f, err := withExtensions(t, &rec, runtime.Limits{Concurrency: 1, InitTimeout: 20 * time.Second, Timeout: time.Second}, "one")
 	if err != nil {
 		t.Fatal(err)
 	}
-	invoke(t, f, "r-1", `{"do":"sleep","n":5000}`)
+	invoke(t, f, "r-1", `{"do":"sleep","n":60000}`)
 	rec.wait(t, "timeout", rec.has("r-1: one SHUTDOWN TIMEOUT True"))
 	invoke(t, f, "r-2", `{"do":"exit","n":3}`)
 	rec.wait(t, "failure", rec.has("r-2: one SHUTDOWN FAILURE True"))

@@ -116,8 +116,8 @@ func (f *function) fill(in *runtime.Invocation) error {
 	if in.TraceID == "" {
 		in.TraceID = fmt.Sprintf("Root=1-%08x-%08x%016x;Parent=%016x;Sampled=0", time.Now().Unix(), rand.Uint32(), rand.Uint64(), rand.Uint64())
 	}
-	if in.Deadline.IsZero() {
-		in.Deadline = time.Now().Add(f.limits.Timeout)
+	if in.Deadline.IsZero() { // the timeout counts from when a process has the event, which may have to start
+		in.Deadline = time.Now().Add(f.limits.InitTimeout + f.limits.Timeout)
 	}
 	return nil
 }

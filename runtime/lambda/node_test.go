@@ -252,7 +252,7 @@ func TestNodeInitErrors(t *testing.T) {
 		"malformed":   {"index", "", "Runtime.MalformedHandlerName: Bad handler"},
 		"dots":        {"../index.handler", "", "Runtime.MalformedHandlerName: '../index.handler' is not a valid handler name. Use absolute paths when specifying root directories in handler names."},
 		"throws":      {"", "throw new RangeError('on load')", "RangeError: on load"},
-		"rejects":     {"", "Promise.reject(new Error('lost')); exports.handler = 1", "Runtime.HandlerNotFound: index.handler is not a function"},
+		"rejects":     {"", "Promise.reject(new Error('lost')); exports.handler = async () => 1", "Runtime.UnhandledPromiseRejection: Error: lost"},
 		"ends":        {"", "process.exit(3)", "it ended (exit: status 3) before it asked for an event"},
 	} {
 		t.Run(what, func(t *testing.T) {

@@ -181,7 +181,7 @@ func (e *Engine) pythonProgram(a runtime.Artifact, found installed) (program, er
 	for _, layer := range newestFirst(a.Layers) {
 		paths = append(paths, filepath.Join(layer, "python"), filepath.Join(layer, "python", "lib", fmt.Sprintf("python%d.%d", found.major, found.minor), "site-packages"))
 	}
-	p := program{args: []string{"-u", file}, handler: handler, dir: filepath.Dir(file),
+	p := program{args: []string{file}, handler: handler, dir: filepath.Dir(file),
 		// Task roots are shared by processes and never change: nobody is to write caches into them.
 		vars: map[string]string{"PYTHONDONTWRITEBYTECODE": "1"}}
 	if len(paths) > 0 {

@@ -3,50 +3,18 @@ package lambda
 import (
 	"bytes"
 	"fmt"
-	"math"
 	"os"
 	"strconv"
-	"strings"
 	"sync"
 	"time"
 
 	"github.com/shardmill/shardmill/runtime"
 )
 
-// The service's own log lines of an invocation, in its words and formats (as its
-// CloudWatch logs show them).
-
-// opening is the line before everything that a handler writes.
-func opening(requestID string) string { return "START RequestId: " + requestID + " Version: " + latest }
-
-// closing are the lines after everything that a handler wrote before its answer. What went wrong
-// beyond the handler's own error comes first.
-func closing(inv *invocation, memory int64, now time.Time) []string {
-	res := &inv.result
-	var lines []string
-	status := ""
-	switch {
-	case res.ErrorType == runtime.ErrorTimedOut:
-		_, message, _ := strings.Cut(documentMessage(res.Payload), "Error: ")
-		lines = append(lines, now.UTC().Format("2006-01-02T15:04:05.000Z")+" "+inv.RequestID+" "+message)
-		status = "\tStatus: timeout"
-	case res.ErrorType == runtime.ErrorExit, res.ErrorType == errorExtension:
-		lines = append(lines, documentMessage(res.Payload), res.ErrorType)
-		status = "\tStatus: error\tError Type: " + res.ErrorType
-	}
-	ms := float64(res.Duration) / float64(time.Millisecond)
-	report := fmt.Sprintf("REPORT RequestId: %s\tDuration: %.2f ms\tBilled Duration: %.0f ms\tMemory Size: %d MB\tMax Memory Used: %d MB",
-		inv.RequestID, ms, math.Ceil(ms), memory>>20, (res.MaxMemory+1<<20-1)>>20)
-	if res.Init > 0 {
-		report += fmt.Sprintf("\tInit Duration: %.2f ms", float64(res.Init)/float64(time.Millisecond))
-	}
-	return append(lines, "END RequestId: "+inv.RequestID, report+status)
-}
-
 // report writes the closing lines of an invocation to the log.
 func (e *environment) report(inv *invocation) {
 	if e.fn.opts.Events.Platform != nil {
-		e.logs.platform(closing(inv, e.fn.limits.Memory, time.Now())...)
+		e.logs.platform(runtime.EndLines(inv.RequestID, &inv.result, e.fn.limits.Memory, time.Now())...)
 	}
 }
 

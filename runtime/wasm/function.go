@@ -65,7 +65,7 @@ func (f *function) prove(ctx context.Context, fn runtime.Function) error {
 	if !ok {
 		return nil
 	}
-	in := runtime.RecordBatch{Invocation: runtime.Invocation{RequestID: "smoke-test", Deadline: time.Now().Add(f.limits.InitTimeout)}}
+	in := runtime.RecordBatch{Invocation: runtime.Invocation{RequestID: smokeTest, Deadline: time.Now().Add(f.limits.InitTimeout)}}
 	err = p.Process(ctx, &in, &runtime.ProcessedBatch{})
 	var failed *runtime.FunctionFailure
 	if errors.As(err, &failed) {
@@ -100,6 +100,7 @@ func (f *function) run(ctx context.Context, in *runtime.Invocation, work func(co
 	timed, cancel := context.WithTimeout(ctx, f.limits.Timeout)
 	defer cancel()
 	deadline, _ := timed.Deadline()
+	report := v.report(in.RequestID)
 	if err = ctx.Err(); err == nil { // the start may have used up the time
 		v.facts = invocationFacts(v.facts, in, deadline.UnixMilli())
 		err = work(timed, v)
@@ -107,6 +108,7 @@ func (f *function) run(ctx context.Context, in *runtime.Invocation, work func(co
 	reason := "exited after its answer"
 	switch {
 	case err == nil && v.worn() && v.Alive():
+		report(nil)
 		f.pool.Release(v, false, fmt.Sprintf("memory: %d%% of its limit in use", v.fill/10))
 		return nil
 	case errors.Is(err, context.Canceled):
@@ -119,6 +121,7 @@ func (f *function) run(ctx context.Context, in *runtime.Invocation, work func(co
 	case err != nil:
 		reason = endReason(err)
 	}
+	report(err)
 	f.pool.Release(v, v.Alive(), reason)
 	return err
 }

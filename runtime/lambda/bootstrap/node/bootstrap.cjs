@@ -20,6 +20,7 @@ const highWaterMark = Symbol('highWaterMark');
 
 let requestId; // of the invocation in progress, or of the last one
 let current = null; // the invocation in progress
+let crashing = false; // an error that nobody caught is being reported
 
 // ---- the Runtime API
 
@@ -383,6 +384,8 @@ function fatal(e) {
 
 // crash reports an error that nobody caught, and ends the process as Lambda does.
 async function crash(type, e, code) {
+  if (crashing) return;
+  crashing = true;
   process.removeAllListeners('beforeExit');
   try {
     line('ERROR', `${type} \t${loggable(e)}`);
@@ -412,12 +415,16 @@ async function main() {
   try {
     handler = await loadHandler(process.env.LAMBDA_TASK_ROOT, process.env._HANDLER);
   } catch (e) {
+    if (crashing) return;
+    crashing = true;
     const doc = errorDocument(e);
     await post('/init/error', JSON.stringify(doc), errorHeaders(doc));
     process.exit(1);
   }
-  for (;;) {
+  await new Promise(setImmediate); // promises that were rejected while loading are noticed first
+  while (!crashing) {
     const { status, headers, body } = await call('GET', '/invocation/next', {});
+    if (crashing) return;
     if (status !== 200) fatal(`GET next: ${status} ${body}`);
     current = new Invocation(headers, body);
     requestId = current.id;

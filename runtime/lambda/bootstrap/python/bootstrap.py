@@ -242,6 +242,8 @@ def serve(api, handler):
 def main():
     root = os.environ["LAMBDA_TASK_ROOT"]
     sys.path[0] = root  # in place of this file's folder
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(line_buffering=True)  # into a pipe, print would gather kilobytes
     set_up_logging()
     api = API(os.environ["AWS_LAMBDA_RUNTIME_API"])
     try:

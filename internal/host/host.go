@@ -58,6 +58,8 @@ type Host struct {
 	keys   sigv4.Keys // of users; nil: requests are not verified
 	issued issuedKeys // of functions, where requests are verified
 	logs   *functionlog.Store
+	done   context.Context // ends when Close begins
+	end    context.CancelFunc
 	tls    *tls.Config // nil: no TLS
 	server *httpd.Server
 	store  *journal.Store
@@ -84,6 +86,7 @@ var parts = []string{"streams", "functions", "deliveries"}
 // host is ready when Open returns.
 func Open(ctx context.Context, cfg config.Config, log zerolog.Logger, watch Observer) (*Host, error) {
 	h := &Host{cfg: cfg, log: log, watch: watch, status: "starting", checks: make(map[string]string)}
+	h.done, h.end = context.WithCancel(context.Background())
 	for _, p := range parts {
 		h.checks[p] = "starting"
 	}
@@ -203,7 +206,7 @@ func (h *Host) openFunctions(ctx context.Context) error {
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.routes.Plugins = pluginsapi.New(pluginsapi.Options{Functions: h.Functions.List, Logs: h.logs, Keys: h.keys, Account: h.cfg.Account})
+	h.routes.Plugins = pluginsapi.New(pluginsapi.Options{Functions: h.Functions.List, Logs: h.logs, Keys: h.keys, Account: h.cfg.Account, Done: h.done})
 	return nil
 }
 
@@ -293,6 +296,7 @@ func (h *Host) URL() string { return "http://" + h.server.Addr() }
 // Close drains the host: requests and batches under way are finished until ctx ends, then given
 // up. What was acknowledged stays; what was not delivered is delivered after the next Open.
 func (h *Host) Close(ctx context.Context) error {
+	h.end()
 	h.mu.Lock()
 	h.status = "stopping"
 	h.routes.API, h.routes.S3, h.routes.Plugins = nil, nil, nil

@@ -9,6 +9,7 @@
 package pluginsapi
 
 import (
+	"context"
 	"encoding/json"
 	"net/http"
 	"slices"
@@ -55,6 +56,7 @@ type Options struct {
 	Logs      *functionlog.Store
 	Keys      sigv4.Keys
 	Account   string
+	Done      context.Context // ends the requests that follow a log
 }
 
 type pages struct {
@@ -143,8 +145,11 @@ func (p *pages) logs(w http.ResponseWriter, r *http.Request, name string) {
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	w.Header().Set("X-Content-Type-Options", "nosniff")
 	w.WriteHeader(http.StatusOK)
+	ctx, cancel := context.WithCancel(r.Context())
+	defer cancel()
+	defer context.AfterFunc(p.Done, cancel)()
 	// An error now can only be told by the end of the answer.
-	if p.Logs.Copy(r.Context(), name, lines, follow, &flushing{w, http.NewResponseController(w)}) != nil {
+	if p.Logs.Copy(ctx, name, lines, follow, &flushing{w, http.NewResponseController(w)}) != nil {
 		panic(http.ErrAbortHandler)
 	}
 }

@@ -103,16 +103,20 @@ func (t *tree) misplaced() string {
 	for _, name := range []string{"bootstrap", "index.js", "index.mjs", "index.cjs", "app.py", "lambda_function.py"} {
 		for dir := range t.dirs {
 			if dir != "." && !strings.Contains(dir, "/") && t.files[dir+"/"+name] {
-				return ", but a " + name + " in the folder \"" + printable(dir) + "\": pack that folder's content"
+				return ", but " + name + " in the folder \"" + printable(dir) + "\": pack that folder's content"
 			}
 		}
 	}
 	return ""
 }
 
-// checkBootstrap refuses a task root of provided.* that the kernel cannot start.
-func (t *tree) checkBootstrap() error {
+// checkBootstrap refuses a task root of provided.* that the kernel cannot start. The bootstrap may be
+// in a layer, which the engine looks at.
+func (t *tree) checkBootstrap(m *manifest.Manifest) error {
 	f, err := t.root.Open("bootstrap")
+	if errors.Is(err, fs.ErrNotExist) && m != nil && len(m.Layers) > 0 {
+		return nil
+	}
 	if errors.Is(err, fs.ErrNotExist) {
 		return errs.New(errs.Invalid, "%s has no file bootstrap at its root, which runtime provided starts", t.file)
 	}

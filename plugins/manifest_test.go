@@ -217,7 +217,7 @@ func TestFormsOfPackages(t *testing.T) {
 		"two, a module":      {"up.zip", []item{file("a.wasm", wasm("")), file("app.py", "")}, "", 0, "up.zip can be started in more than one way, by a.wasm (wasm) and app.py (python): leave one, or choose with a line such as runtime: provided in a manifest"},
 		"two, by abi":        {"up.zip", []item{file("a.wasm", wasm("")), file("app.py", "")}, "abi: stdio", runtime.KindWasm, ""},
 		"nothing":            {"up.zip", []item{file("README", "")}, "", 0, "up.zip has nothing at its root to start it by: " + rootForms},
-		"too deep":           {"up.zip", []item{file("up/app.py", "")}, "", 0, `up.zip has nothing at its root to start it by, but a app.py in the folder "up": pack that folder's content: ` + rootForms},
+		"too deep":           {"up.zip", []item{file("up/app.py", "")}, "", 0, `up.zip has nothing at its root to start it by, but app.py in the folder "up": pack that folder's content: ` + rootForms},
 		"no bootstrap":       {"up.zip", []item{file("x", "")}, "runtime: provided", 0, "up.zip has no file bootstrap at its root, which runtime provided starts"},
 		"key of modules":     {"up.zip", []item{file("app.py", "")}, "abi: stdio", 0, "up.yaml:1: abi is for WebAssembly modules, and this plugin is a Lambda handler: remove it"},
 	} {

@@ -218,7 +218,7 @@ func (t *taking) kind(tr *tree, kind runtime.ArtifactKind) (runtime.ArtifactKind
 		return 0, m.Refuse("runtime", "is not the one of "+tr.file+", which is "+kind.String()+" by its form: remove it")
 	}
 	if kind == runtime.KindBootstrap {
-		return kind, tr.checkBootstrap()
+		return kind, tr.checkBootstrap(t.manifest)
 	}
 	return kind, nil
 }

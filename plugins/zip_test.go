@@ -179,7 +179,7 @@ func TestHostileArchives(t *testing.T) {
 		"text":            {[]byte("PK\x03\x04 and then nothing"), "up.zip is not a zip archive: pack it again: zip: not a valid zip file"},
 		"empty":           {nil, "up.zip is not a zip archive: pack it again: zip: not a valid zip file"},
 		"no bootstrap":    {zipOf(t, file("README", "x")), "up.zip has nothing at its root to start it by: " + rootForms},
-		"one too deep":    {zipOf(t, file("up/bootstrap", script)), `up.zip has nothing at its root to start it by, but a bootstrap in the folder "up": pack that folder's content: ` + rootForms},
+		"one too deep":    {zipOf(t, file("up/bootstrap", script)), `up.zip has nothing at its root to start it by, but bootstrap in the folder "up": pack that folder's content: ` + rootForms},
 		"text bootstrap":  {zipOf(t, file("bootstrap", "hello")), "up.zip has a bootstrap that is neither an ELF file nor a script that starts with #!"},
 		"folder for it":   {zipOf(t, with("bootstrap/", fs.ModeDir|0o755, "")), "up.zip has a bootstrap that is neither an ELF file nor a script that starts with #!"},
 		"two modules":     {zipOf(t, file("a.wasm", wasm("")), file("b.wasm", wasm(""))), "up.zip has 2 .wasm files at its root and no bootstrap: leave one"},

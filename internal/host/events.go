@@ -79,8 +79,10 @@ func (h *Host) functionEvents() runtime.Events {
 	log := h.log.With().Str("component", "functions").Logger()
 	return runtime.Events{
 		Log: func(function, requestID, line string) {
+			h.logs.Write(function, requestID, line)
 			log.Info().Str("function", function).Str("request_id", requestID).Msg(line)
 		},
+		Platform: h.logs.Write, // there are three an invocation: too many for the host's log
 		Start: func(function string, took time.Duration) {
 			log.Debug().Str("function", function).Dur("took", took).Msg("execution environment ready")
 		},

@@ -22,6 +22,7 @@ import (
 	"github.com/shardmill/shardmill/internal/awsapi"
 	"github.com/shardmill/shardmill/internal/config"
 	"github.com/shardmill/shardmill/internal/errs"
+	"github.com/shardmill/shardmill/internal/functionlog"
 	"github.com/shardmill/shardmill/internal/httpd"
 	"github.com/shardmill/shardmill/internal/keyfile"
 	"github.com/shardmill/shardmill/internal/localca"
@@ -30,6 +31,7 @@ import (
 	"github.com/shardmill/shardmill/internal/objects/s3api"
 	"github.com/shardmill/shardmill/internal/sigv4"
 	"github.com/shardmill/shardmill/plugins"
+	"github.com/shardmill/shardmill/plugins/pluginsapi"
 	"github.com/shardmill/shardmill/runtime"
 	"github.com/shardmill/shardmill/runtime/lambda"
 	"github.com/shardmill/shardmill/runtime/wasm"
@@ -55,7 +57,11 @@ type Host struct {
 	cfg    config.Config
 	log    zerolog.Logger
 	watch  Observer
-	keys   sigv4.Keys  // nil: requests are not verified
+	keys   sigv4.Keys // of users; nil: requests are not verified
+	issued issuedKeys // of functions, where requests are verified
+	logs   *functionlog.Store
+	done   context.Context // ends when Close begins
+	end    context.CancelFunc
 	tls    *tls.Config // nil: no TLS
 	server *httpd.Server
 	store  *journal.Store
@@ -83,6 +89,7 @@ var parts = []string{"streams", "functions", "deliveries"}
 // host is ready when Open returns.
 func Open(ctx context.Context, cfg config.Config, log zerolog.Logger, watch Observer) (*Host, error) {
 	h := &Host{cfg: cfg, log: log, watch: watch, status: "starting", checks: make(map[string]string)}
+	h.done, h.end = context.WithCancel(context.Background())
 	for _, p := range parts {
 		h.checks[p] = "starting"
 	}
@@ -187,19 +194,36 @@ func (h *Host) openFunctions(ctx context.Context) error {
 	if err := os.MkdirAll(h.cfg.Plugins, 0o700); err != nil {
 		return errs.Wrap(errs.Unavailable, err, "the plugin folder cannot be made")
 	}
+	runtimes, err := h.dir("runtimes")
+	if err != nil {
+		return err
+	}
+	if h.logs, err = functionlog.Open(filepath.Join(h.cfg.Data, "logs", "functions")); err != nil {
+		return err
+	}
 	h.wasm = wasm.New(wasm.Options{CacheDir: cache, Events: h.functionEvents(), Services: runtime.Services{
 		State:   functionState{h.store.Meta()},
 		Streams: functionStreams{h.Streams, shards.Scope{Account: h.cfg.Account, Region: h.cfg.Region}},
 	}})
+	handlers := lambda.Options{Dir: scratch, Runtimes: runtimes, Events: h.functionEvents()}
+	if h.keys != nil {
+		handlers.Credentials = h.issued.issue
+	}
 	h.Functions, err = plugins.Open(ctx, plugins.Options{
 		Dir:      h.cfg.Plugins,
 		Versions: filepath.Join(h.cfg.Data, "versions"),
-		Engines:  []runtime.Engine{h.wasm, lambda.New(lambda.Options{Dir: scratch, Events: h.functionEvents()})},
+		Engines:  []runtime.Engine{h.wasm, lambda.New(handlers)},
 		Limits:   runtime.Limits{Concurrency: h.cfg.Concurrency, Timeout: h.cfg.FunctionTimeout},
 		Region:   h.cfg.Region, Account: h.cfg.Account, Endpoint: h.URL(),
 		Events: h.pluginEvents(),
 	})
-	return err
+	if err != nil {
+		return err
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.routes.Plugins = pluginsapi.New(pluginsapi.Options{Functions: h.Functions.List, Logs: h.logs, Keys: h.keys, Account: h.cfg.Account, Done: h.done})
+	return nil
 }
 
 func (h *Host) openDeliveries(ctx context.Context) error {
@@ -241,10 +265,11 @@ func (h *Host) serve(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	mux := awsapi.NewMux(awsapi.Options{Account: h.cfg.Account, Region: h.cfg.Region, Keys: h.keys, Failed: h.requestFailed}, kinesis, firehoseapi.New(h.Deliveries))
+	keys := h.callers()
+	mux := awsapi.NewMux(awsapi.Options{Account: h.cfg.Account, Region: h.cfg.Region, Keys: keys, Failed: h.requestFailed}, kinesis, firehoseapi.New(h.Deliveries))
 	buckets, numbers := s3api.New(h.Objects, h.cfg.Region), metrics.Handler(h.Streams)
-	if h.keys != nil {
-		buckets, numbers = s3api.Verified(buckets, h.keys), httpd.Local(numbers)
+	if keys != nil {
+		buckets, numbers = s3api.Verified(buckets, keys), httpd.Local(numbers)
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -287,9 +312,10 @@ func (h *Host) URL() string { return "http://" + h.server.Addr() }
 // Close drains the host: requests and batches under way are finished until ctx ends, then given
 // up. What was acknowledged stays; what was not delivered is delivered after the next Open.
 func (h *Host) Close(ctx context.Context) error {
+	h.end()
 	h.mu.Lock()
 	h.status = "stopping"
-	h.routes.API, h.routes.S3, h.routes.Metrics = nil, nil, nil
+	h.routes.API, h.routes.S3, h.routes.Metrics, h.routes.Plugins = nil, nil, nil, nil
 	h.mu.Unlock()
 	var all []error
 	note := func(what string, err error) {
@@ -308,6 +334,9 @@ func (h *Host) Close(ctx context.Context) error {
 	}
 	if h.wasm != nil {
 		note("workers", h.wasm.Close())
+	}
+	if h.logs != nil {
+		note("logs", h.logs.Close())
 	}
 	if h.Streams != nil {
 		note("streams", h.Streams.Close())

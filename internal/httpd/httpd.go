@@ -19,6 +19,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"strings"
 	"time"
 
 	"github.com/shardmill/shardmill/internal/objects/s3api"
@@ -36,6 +37,7 @@ type Routes struct {
 	API     http.Handler
 	S3      http.Handler
 	Metrics http.Handler
+	Plugins http.Handler // of /_shardmill/plugins and all below it
 	Health  func() Health
 	// FunctionMetrics writes what functions reported, in Prometheus' text format. With Verified
 	// set, only this machine itself may read it.
@@ -144,6 +146,11 @@ func Local(next http.Handler) http.Handler {
 }
 
 func own(to Routes, w http.ResponseWriter, r *http.Request) {
+	const plugins = ownPages + "plugins"
+	if to.Plugins != nil && (r.URL.Path == plugins || strings.HasPrefix(r.URL.Path, plugins+"/")) {
+		to.Plugins.ServeHTTP(w, r)
+		return
+	}
 	const health, functionMetrics = "health", "function-metrics"
 	page := r.URL.Path[len(ownPages):]
 	switch {

@@ -25,9 +25,10 @@ type environment struct {
 	proc *process
 	logs *guestLog
 
-	id       uint64 // of the last invocation
-	born     uint16 // fill when it became ready
-	fill     uint16 // fill after the last invocation
+	id       uint64        // of the last invocation
+	born     uint16        // fill when it became ready
+	fill     uint16        // fill after the last invocation
+	init     time.Duration // what the start took; 0 once an invocation has reported it
 	decoder  replyDecoder
 	facts    []fact
 	state    stateView // of the invocation under way
@@ -71,8 +72,9 @@ func (f *function) start(caller context.Context) (*environment, error) {
 		v.End("init: " + err.Error())
 		return nil, err
 	}
+	v.init = time.Since(begin)
 	if started := f.engine.options.Events.Start; started != nil {
-		started(f.name, time.Since(begin))
+		started(f.name, v.init)
 	}
 	return v, nil
 }

@@ -72,7 +72,7 @@ func (f *function) prove(ctx context.Context, fn runtime.Function) error {
 	if !ok {
 		return nil
 	}
-	in := runtime.RecordBatch{Invocation: runtime.Invocation{RequestID: "smoke-test", Deadline: time.Now().Add(f.limits.InitTimeout)}}
+	in := runtime.RecordBatch{Invocation: runtime.Invocation{RequestID: smokeTest, Deadline: time.Now().Add(f.limits.InitTimeout)}}
 	err = p.Process(ctx, &in, &runtime.ProcessedBatch{})
 	var failed *runtime.FunctionFailure
 	if errors.As(err, &failed) {
@@ -87,6 +87,9 @@ func (f *function) Close() error {
 	f.closed.Do(func() { f.engine.compiler.cache.unpin(f.job.hash) })
 	return nil
 }
+
+// Failing is why the function's workers do not start any more, nil while they do.
+func (f *function) Failing() error { return f.pool.Failing() }
 
 // run acquires an environment, does the work with it and gives it back. The time limit counts
 // from then on; waiting for a free environment counts against in.Deadline. The work's error is a
@@ -105,6 +108,7 @@ func (f *function) run(ctx context.Context, in *runtime.Invocation, work func(co
 	timed, cancel := context.WithTimeout(ctx, f.limits.Timeout)
 	defer cancel()
 	deadline, _ := timed.Deadline()
+	report := v.report(in.RequestID)
 	if err = ctx.Err(); err == nil { // the start may have used up the time
 		v.facts = invocationFacts(v.facts, in, deadline.UnixMilli())
 		err = work(timed, v)
@@ -112,6 +116,7 @@ func (f *function) run(ctx context.Context, in *runtime.Invocation, work func(co
 	reason := "exited after its answer"
 	switch {
 	case err == nil && v.worn() && v.Alive():
+		report(nil)
 		f.pool.Release(v, false, fmt.Sprintf("memory: %d%% of its limit in use", v.fill/10))
 		return nil
 	case errors.Is(err, context.Canceled):
@@ -124,6 +129,7 @@ func (f *function) run(ctx context.Context, in *runtime.Invocation, work func(co
 	case err != nil:
 		reason = endReason(err)
 	}
+	report(err)
 	f.pool.Release(v, v.Alive(), reason)
 	return err
 }

@@ -38,9 +38,8 @@ func BenchmarkColdCatchUp(b *testing.B) {
 	settle(b, s)
 	b.Logf("1 GiB appended in %v, sealed %v later; %d bytes of refs", written.Round(time.Millisecond), (time.Since(start) - written).Round(time.Millisecond), 32*countRefs(s))
 	var sequential, bytes float64
-	seqStart := time.Now()
 	dropCache(b, dir)
-	seqStart = time.Now()
+	seqStart := time.Now()
 	n := readFiles(b, filepath.Join(dir, "chunks"))
 	sequential = float64(n) / time.Since(seqStart).Seconds()
 	var took time.Duration

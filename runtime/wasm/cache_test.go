@@ -129,6 +129,9 @@ func TestRefusedModulesAreNotKept(t *testing.T) {
 // A module that the scan lets through costs its compile job no more than its limits: the kernel ends
 // the job, and nothing is left of it.
 func TestCompileJobsAreBounded(t *testing.T) {
+	if raceEnabled {
+		t.Skip("processes of the race detector have no memory limit, and compile for minutes; run without -race")
+	}
 	const opMul, opStore, opLoad = 0x7e, 0x37, 0x29
 	step := slices.Concat(i32(8), code(opLoad, 3, 0), i64(1<<40), code(opMul))
 	body := slices.Concat(i32(0), i64(1), bytes.Repeat(slices.Concat(step, code(opMul)), 500), code(opStore, 3, 0))

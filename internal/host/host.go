@@ -31,6 +31,9 @@ import (
 	"github.com/shardmill/shardmill/internal/objects/s3api"
 	"github.com/shardmill/shardmill/internal/sigv4"
 	"github.com/shardmill/shardmill/plugins"
+	"github.com/shardmill/shardmill/plugins/eventsource"
+	"github.com/shardmill/shardmill/plugins/eventsource/onfailure"
+	"github.com/shardmill/shardmill/plugins/lambdaapi"
 	"github.com/shardmill/shardmill/plugins/pluginsapi"
 	"github.com/shardmill/shardmill/runtime"
 	"github.com/shardmill/shardmill/runtime/lambda"
@@ -51,6 +54,7 @@ type Host struct {
 	Streams    *shards.Streams
 	Deliveries *firehose.DeliveryStreams
 	Functions  *plugins.Registry
+	Mappings   *eventsource.Mappings
 	Objects    objects.Store
 	Authority  *localca.CA // of --tls self; nil without
 
@@ -112,7 +116,7 @@ func (h *Host) open(ctx context.Context) (err error) {
 	if h.server, err = httpd.Listen(ctx, h.cfg.Listen, h.tls, h.currentRoutes); err != nil {
 		return errs.Wrap(errs.Unavailable, err, "%s cannot be listened on: stop what uses the port, or choose another with --listen", h.cfg.Listen)
 	}
-	for i, open := range []func(context.Context) error{h.openStreams, h.openFunctions, h.openDeliveries} {
+	for i, open := range []func(context.Context) error{h.openStreams, h.openFunctions, h.openConsumers} {
 		if err := open(ctx); err != nil {
 			return err
 		}
@@ -226,6 +230,14 @@ func (h *Host) openFunctions(ctx context.Context) error {
 	return nil
 }
 
+// openConsumers opens what reads streams.
+func (h *Host) openConsumers(ctx context.Context) error {
+	if err := h.openDeliveries(ctx); err != nil {
+		return err
+	}
+	return h.openMappings(ctx)
+}
+
 func (h *Host) openDeliveries(ctx context.Context) error {
 	spool, err := h.dir("tmp/spool")
 	if err != nil {
@@ -238,6 +250,16 @@ func (h *Host) openDeliveries(ctx context.Context) error {
 		Streams: h.Streams, Meta: h.store.Meta(), Functions: h.Functions,
 		Open:     destinations.Open(destinations.Deps{Objects: h.Objects, SpoolDir: spool}),
 		SpoolDir: spool, Events: h.deliveryEvents(),
+	})
+	return err
+}
+
+// openMappings starts the event source mappings.
+func (h *Host) openMappings(ctx context.Context) (err error) {
+	h.Mappings, err = eventsource.Open(ctx, eventsource.Options{
+		Streams: h.Streams, Meta: h.store.Meta(), Functions: h.Functions,
+		Destination: onfailure.Deps{Streams: h.Streams, Deliveries: h.Deliveries, Functions: h.Functions, Objects: h.Objects}.Find,
+		Events:      h.mappingEvents(),
 	})
 	return err
 }
@@ -271,8 +293,11 @@ func (h *Host) serve(ctx context.Context) error {
 	if keys != nil {
 		buckets, numbers = s3api.Verified(buckets, keys), httpd.Local(numbers)
 	}
+	functions := lambdaapi.New(lambdaapi.Options{Functions: h.Functions, Mappings: h.Mappings, Region: h.cfg.Region, Account: h.cfg.Account,
+		Caller: mux.CallerFrom, Keys: keys, Failed: h.requestFailed})
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	h.routes.Lambda = functions
 	h.routes.API, h.routes.S3, h.routes.Metrics = mux, buckets, numbers
 	h.status = "ready"
 	return nil
@@ -315,13 +340,16 @@ func (h *Host) Close(ctx context.Context) error {
 	h.end()
 	h.mu.Lock()
 	h.status = "stopping"
-	h.routes.API, h.routes.S3, h.routes.Metrics, h.routes.Plugins = nil, nil, nil, nil
+	h.routes.API, h.routes.S3, h.routes.Metrics, h.routes.Plugins, h.routes.Lambda = nil, nil, nil, nil, nil
 	h.mu.Unlock()
 	var all []error
 	note := func(what string, err error) {
 		if err != nil {
 			all = append(all, fmt.Errorf("close %s: %w", what, err))
 		}
+	}
+	if h.Mappings != nil {
+		note("mappings", h.Mappings.Close())
 	}
 	if h.Deliveries != nil {
 		h.Deliveries.Close(ctx)

@@ -4,6 +4,7 @@
 // A request goes, by the first rule that fits,
 //
 //	/_shardmill/…                        to the host's own pages
+//	/2015-03-31/…                        to the Lambda API
 //	GET /metrics, not by an S3 client    to the metrics, in Prometheus's text format
 //	with an X-Amz-Target header          to the JSON services
 //	that looks like S3 (s3api.Matches)   to the buckets
@@ -36,6 +37,7 @@ type Health struct {
 type Routes struct {
 	API     http.Handler
 	S3      http.Handler
+	Lambda  http.Handler // of /2015-03-31/…
 	Metrics http.Handler
 	Plugins http.Handler // of /_shardmill/plugins and all below it
 	Health  func() Health
@@ -112,6 +114,9 @@ const (
 	metricsPage = "/metrics"
 )
 
+// lambdaPaths begins the paths of the Lambda API, whose version is part of them.
+const lambdaPaths = "/2015-03-31/"
+
 func route(to Routes, w http.ResponseWriter, r *http.Request) {
 	switch {
 	case len(r.URL.Path) >= len(ownPages) && r.URL.Path[:len(ownPages)] == ownPages:
@@ -119,6 +124,8 @@ func route(to Routes, w http.ResponseWriter, r *http.Request) {
 	case to.API == nil || to.S3 == nil || to.Metrics == nil:
 		w.Header().Set("Retry-After", "1")
 		writeJSON(w, http.StatusServiceUnavailable, map[string]string{"__type": "ServiceUnavailableException", "message": "The host is starting or stopping; see " + ownPages + "health."})
+	case to.Lambda != nil && strings.HasPrefix(r.URL.Path, lambdaPaths):
+		to.Lambda.ServeHTTP(w, r)
 	case isMetrics(r):
 		to.Metrics.ServeHTTP(w, r)
 	case r.Header.Get("X-Amz-Target") == "" && s3api.Matches(r):

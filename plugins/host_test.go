@@ -2,6 +2,7 @@ package plugins
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -35,6 +36,14 @@ type fakeFunction struct {
 	artifact runtime.Artifact
 	content  string
 	closed   atomic.Int32
+	failing  atomic.Bool
+}
+
+func (f *fakeFunction) Failing() error {
+	if f.failing.Load() {
+		return errors.New("no starts")
+	}
+	return nil
 }
 
 func (e *fakeEngine) Accepts(a runtime.Artifact) bool { return a.Kind == e.kind }
@@ -52,9 +61,12 @@ func (e *fakeEngine) Load(ctx context.Context, a runtime.Artifact, _ runtime.Lim
 	if a.Kind == runtime.KindBootstrap {
 		file = filepath.Join(a.Path, "bootstrap")
 	}
-	b, err := os.ReadFile(file)
-	if err != nil {
-		return nil, err
+	var b []byte
+	if a.Kind == runtime.KindWasm || a.Kind == runtime.KindBootstrap {
+		var err error
+		if b, err = os.ReadFile(file); err != nil {
+			return nil, err
+		}
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()

@@ -17,10 +17,10 @@ func (r *Registry) update(ctx context.Context, e *entry) (again bool) {
 	started := time.Now()
 	r.begin(e.name)
 	defer r.end(e.name)
-	c, err := r.copyEntry(ctx, e)
+	b, err := r.copyEntry(ctx, e)
 	if errors.Is(err, errMoved) || ctx.Err() != nil {
 		if err == nil {
-			r.store.unpin(c.sha)
+			r.unpin(&b)
 		}
 		return true
 	}
@@ -30,57 +30,69 @@ func (r *Registry) update(ctx context.Context, e *entry) (again bool) {
 		r.refuse(e.name, refusal{file: e.file, err: err, none: none})
 		return false
 	}
-	if r.unchanged(e.name, c.sha) {
-		r.store.unpin(c.sha)
+	if r.unchanged(e.name, b.id) {
+		r.unpin(&b)
 		return false
 	}
-	fn, err := r.load(ctx, e.name, c)
+	fn, limits, err := r.load(ctx, e.name, &b)
 	if err != nil {
-		r.store.unpin(c.sha)
+		r.unpin(&b)
 		if ctx.Err() != nil {
 			return true
 		}
-		r.refuse(e.name, refusal{file: e.file, sha: c.sha, err: err})
+		r.refuse(e.name, refusal{file: e.file, id: b.id, err: err})
 		return false
 	}
-	r.swap(&version{name: e.name, content: c, fn: fn}, started)
+	r.swap(&version{name: e.name, bundle: b, limits: limits, fn: fn}, started)
 	return false
 }
 
 // copyEntry takes the entry into the store and makes sure that it was at rest all the while.
-func (r *Registry) copyEntry(ctx context.Context, e *entry) (content, error) {
+func (r *Registry) copyEntry(ctx context.Context, e *entry) (bundle, error) {
 	dir, err := os.Open(r.o.Dir)
 	if err != nil {
-		return content{}, errMoved // the next look at the directory reports it
+		return bundle{}, errMoved // the next look at the directory reports it
 	}
 	defer dir.Close()
-	c, err := r.store.take(ctx, dir, e.file, e.form, e.mode)
+	b, err := r.copyAll(ctx, dir, e)
 	if errors.Is(err, errMoved) {
-		return content{}, err
+		return bundle{}, err
 	}
-	if print, _, _ := r.watch.scan.fingerprint(dir, e.file); print != e.print {
+	if r.watch.scan.whole(dir, e) != e.whole {
 		if err == nil {
-			r.store.unpin(c.sha)
+			r.unpin(&b)
 		}
-		return content{}, errMoved
+		return bundle{}, errMoved
 	}
-	return c, err
+	return b, err
 }
 
 // load finds the engine for a version and loads it.
-func (r *Registry) load(ctx context.Context, name string, c content) (runtime.Function, error) {
-	a := runtime.Artifact{Name: name, ARN: r.o.arn(name), Kind: c.kind, Path: c.path, Version: c.sha,
+func (r *Registry) load(ctx context.Context, name string, b *bundle) (runtime.Function, runtime.Limits, error) {
+	a := runtime.Artifact{Name: name, ARN: r.o.arn(name), Kind: b.kind, Path: b.path, Version: b.id,
 		Region: r.o.Region, Account: r.o.Account, Endpoint: r.o.Endpoint}
+	for _, l := range b.layers {
+		a.Layers = append(a.Layers, l.path)
+	}
+	limits := r.o.Limits
+	if m := b.manifest; m != nil {
+		a.Env, a.Handler, a.ABI, a.Grants = m.Environment, m.Handler, m.ABI, m.Grants
+		limits = m.Over(limits)
+	}
 	for _, engine := range r.o.Engines {
 		if engine.Accepts(a) {
-			return engine.Load(ctx, a, r.o.Limits)
+			fn, err := engine.Load(ctx, a, limits)
+			return fn, limits, err
 		}
 	}
 	what := "WebAssembly modules"
-	if c.kind == runtime.KindBootstrap {
+	switch b.kind {
+	case runtime.KindBootstrap:
 		what = "executables"
+	case runtime.KindNode, runtime.KindPython, runtime.KindJava:
+		what = "handlers of runtime " + b.kind.String()
 	}
-	return nil, errs.New(errs.Invalid, "function %s cannot run: this host has no engine for %s", name, what)
+	return nil, limits, errs.New(errs.Invalid, "function %s cannot run: this host has no engine for %s", name, what)
 }
 
 // begin marks a function as being loaded.
@@ -102,15 +114,15 @@ func (r *Registry) end(name string) {
 // unchanged reports whether there is nothing to do for this content: it serves already, which
 // makes any refusal a thing of the past, or it was found unfit. Content that failed through no
 // fault of its own (the host was short of something) is tried again when the entry is touched.
-func (r *Registry) unchanged(name, sha string) bool {
+func (r *Registry) unchanged(name, id string) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	f := r.functions[name]
-	if f.current != nil && f.current.content.sha == sha {
+	if f.current != nil && f.current.id == id {
 		f.refusal = nil
 		return true
 	}
-	return f.refusal != nil && f.refusal.sha == sha && errs.Is(f.refusal.err, errs.Invalid)
+	return f.refusal != nil && f.refusal.id == id && errs.Is(f.refusal.err, errs.Invalid)
 }
 
 // refuse records why a function's newest entry is not taken, and tells. What is wrong with a file
@@ -121,7 +133,7 @@ func (r *Registry) refuse(name string, ref refusal) {
 	old := f.refusal
 	f.refusal = &ref
 	r.mu.Unlock()
-	if ref.sha != "" || old == nil || old.file != ref.file || old.err.Error() != ref.err.Error() {
+	if ref.id != "" || old == nil || old.file != ref.file || old.err.Error() != ref.err.Error() {
 		r.o.Events.refused(name, filepath.Join(r.o.Dir, ref.file), ref.err)
 	}
 }
@@ -135,13 +147,13 @@ func (r *Registry) swap(v *version, started time.Time) {
 	r.live[v] = true
 	if old == nil {
 		r.mu.Unlock()
-		r.o.Events.loaded(v.name, v.content.sha, time.Since(started))
+		r.o.Events.loaded(v.name, v.id, time.Since(started))
 		return
 	}
 	old.leases++ // until it is told: Closed comes after Swapped
 	r.retire(old)
 	r.mu.Unlock()
-	r.o.Events.swapped(v.name, old.content.sha, v.content.sha, time.Since(started))
+	r.o.Events.swapped(v.name, old.id, v.id, time.Since(started))
 	r.release(old)
 }
 

@@ -17,14 +17,20 @@ import (
 type form uint8
 
 const (
-	ignored form = iota // not for us; nobody is told
-	foreign             // nothing that a plugin could be; refused by its name alone
-	module              // NAME.wasm
-	archive             // NAME.zip
-	plain               // NAME: an executable or a folder, which its mode tells
+	ignored      form = iota // not for us; nobody is told
+	foreign                  // nothing that a plugin could be; refused by its name alone
+	module                   // NAME.wasm
+	archive                  // NAME.zip, NAME.jar
+	nodeSource               // NAME.js, NAME.mjs, NAME.cjs
+	pythonSource             // NAME.py
+	plain                    // NAME: an executable or a folder, which its mode tells
+	manifestFile             // NAME.yaml: says more of the plugin NAME, and is none itself
 )
 
-const accepted = "accepted are NAME.wasm, NAME.zip, an executable file NAME (ELF or #! script) and a folder NAME with a file bootstrap"
+const (
+	accepted  = "accepted are NAME.wasm, NAME.zip, NAME.jar, NAME.js, NAME.mjs, NAME.cjs, NAME.py, an executable file NAME (ELF or #! script), a folder NAME, and a manifest NAME.yaml beside one of them"
+	rootForms = "it needs a bootstrap, an index.js, index.mjs or index.cjs, an app.py or lambda_function.py, or the jar " + javaClientJar + " in it or in its folder lib, or a manifest that names its handler"
+)
 
 var (
 	functionName = regexp.MustCompile(`^[a-zA-Z0-9-_]{1,64}$`)
@@ -51,11 +57,16 @@ func classify(file string) (name string, f form, err error) {
 		switch file[dot:] {
 		case ".wasm":
 			f = module
-		case ".zip":
+		case ".zip", ".jar":
 			f = archive
-		case ".yaml", ".yml", ".json":
-			return "", foreign, errs.New(errs.Invalid, "%s looks like a plugin's manifest, and manifests are not read by this version: "+
-				"remove it; every plugin runs with the host's limits", printable(file))
+		case ".js", ".mjs", ".cjs":
+			f = nodeSource
+		case ".py":
+			f = pythonSource
+		case ".yaml":
+			f = manifestFile
+		case ".yml", ".json":
+			return "", foreign, errs.New(errs.Invalid, "%s is not a plugin; if it is a manifest, name it %s.yaml", printable(file), printable(name))
 		default:
 			return "", foreign, errs.New(errs.Invalid, "%s is not a plugin: %s", printable(file), accepted)
 		}

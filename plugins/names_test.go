@@ -10,7 +10,6 @@ import (
 )
 
 func TestNamesOfEntries(t *testing.T) {
-	const manifest = " looks like a plugin's manifest, and manifests are not read by this version: remove it; every plugin runs with the host's limits"
 	const badName = " does not give a function name: use 1 to 64 of the characters a-z, A-Z, 0-9, - and _ before the extension"
 	long := strings.Repeat("a", 64)
 	for file, want := range map[string]struct {
@@ -31,9 +30,14 @@ func TestNamesOfEntries(t *testing.T) {
 		"notes.txt":         {"", foreign, "notes.txt is not a plugin: " + accepted},
 		"upper.WASM":        {"", foreign, "upper.WASM is not a plugin: " + accepted},
 		"upper.":            {"", foreign, "upper. is not a plugin: " + accepted},
-		"upper.yaml":        {"", foreign, "upper.yaml" + manifest},
-		"upper.yml":         {"", foreign, "upper.yml" + manifest},
-		"upper.json":        {"", foreign, "upper.json" + manifest},
+		"upper.jar":         {"upper", archive, ""},
+		"upper.js":          {"upper", nodeSource, ""},
+		"upper.mjs":         {"upper", nodeSource, ""},
+		"upper.cjs":         {"upper", nodeSource, ""},
+		"upper.py":          {"upper", pythonSource, ""},
+		"upper.yaml":        {"upper", manifestFile, ""},
+		"upper.yml":         {"", foreign, "upper.yml is not a plugin; if it is a manifest, name it upper.yaml"},
+		"upper.json":        {"", foreign, "upper.json is not a plugin; if it is a manifest, name it upper.yaml"},
 		"a.b.wasm":          {"", foreign, "a.b.wasm" + badName},
 		long + "a.wasm":     {"", foreign, long + "a.wasm" + badName},
 		"lost+found":        {"", foreign, "lost+found" + badName},

@@ -4,20 +4,23 @@
 // The model has four words. An entry is what lies in the directory; its name is the function's
 // name:
 //
-//	NAME.wasm   a WebAssembly core module
-//	NAME        an executable file (ELF or #! script), which becomes a task root's bootstrap
-//	NAME/       a folder with a file bootstrap: a Lambda deployment package, unpacked
-//	NAME.zip    a Lambda deployment package with a bootstrap, or exactly one .wasm, at its root
+//	NAME.wasm             a WebAssembly core module
+//	NAME                  an executable file (ELF or #! script), which becomes a task root's bootstrap
+//	NAME.js .mjs .cjs     one file of Node.js, which becomes a task root's index
+//	NAME.py               one file of Python, which becomes a task root's lambda_function.py
+//	NAME/                 a Lambda deployment package, unpacked: with a bootstrap, index.js, app.py …
+//	NAME.zip, NAME.jar    a Lambda deployment package, or exactly one .wasm at its root
+//	NAME.yaml             a manifest, which says more of the plugin beside it (package manifest)
 //
 // NAME matches [a-zA-Z0-9-_]{1,64}. Dotfiles, *.tmp, *.part and *~ are ignored without a word;
 // everything else is refused once, with an event that says what would be accepted. An entry is
 // taken when it has rested for 300 ms, so that a copy in progress is not read half-way. To
 // replace a plugin without any wait, write it aside under an ignored name and rename it into place.
 //
-// A version is an entry's content, copied into the host's own versions store and named by its
-// hash. Engines see only that copy: later edits cannot reach a running function, and touching a
-// file without changing it does nothing. Links are never followed and nothing is executed from
-// the directory itself.
+// A version is an entry's content with its manifest and the layers that names, copied into the
+// host's own versions store and named by its hash. Engines see only that copy: later edits cannot
+// reach a running function, and touching a file without changing it does nothing. Links are never
+// followed and nothing is executed from the directory itself.
 //
 // A new version is loaded (started and proved by its engine) before it replaces the one that
 // serves. If it does not load, the old one goes on serving, the event Refused and Info.Reason say
@@ -43,6 +46,7 @@ import (
 	"time"
 
 	"github.com/shardmill/shardmill/internal/errs"
+	"github.com/shardmill/shardmill/plugins/manifest"
 	"github.com/shardmill/shardmill/runtime"
 )
 
@@ -68,6 +72,10 @@ type Options struct {
 	Account  string           // of the functions' ARNs; 12 digits
 	Endpoint string           // this host's own address, handed to functions; may be empty
 	Events   Events
+
+	// EventSources says that the caller runs the mappings of Info.EventSources. Without it a
+	// manifest that names some is refused.
+	EventSources bool
 }
 
 // Events tells observers what becomes of the directory's entries. Nil fields are skipped.
@@ -133,7 +141,7 @@ type State string
 const (
 	Pending State = "Pending" // its first version is being loaded
 	Active  State = "Active"  // a version serves
-	Failed  State = "Failed"  // no version serves: the entry was refused
+	Failed  State = "Failed"  // no version serves: the entry was refused, or its environments do not start any more
 )
 
 // Info describes one function.
@@ -143,7 +151,12 @@ type Info struct {
 	Kind    runtime.ArtifactKind // of the version that serves; 0 when none does
 	Version string               // hex sha256 of the version that serves; empty when none does
 	State   State
-	Reason  string // why the newest entry was refused; empty when it was not. Printable
+	Reason  string         // why the newest entry was refused, or why the version fails; else empty. Printable
+	Handler string         // that the manifest names
+	Limits  runtime.Limits // of the version that serves
+
+	// EventSources are the streams that the manifest of the version that serves binds it to.
+	EventSources []manifest.EventSource
 }
 
 // tuning holds the durations that tests shorten.

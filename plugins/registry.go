@@ -36,15 +36,16 @@ type function struct {
 // refusal is why an entry was not taken.
 type refusal struct {
 	file string
-	sha  string // of the content, if it came to that
+	id   string // of the version, if it came to that
 	err  error
 	none bool // the entry is no plugin at all, so there is no function either
 }
 
 // version is one version of a function, loaded.
 type version struct {
+	bundle
 	name    string
-	content content
+	limits  runtime.Limits
 	fn      runtime.Function
 	leases  int
 	retired bool // replaced or removed: closed at the last release
@@ -128,8 +129,8 @@ func (r *Registry) finish(v *version) {
 		return // Close did not wait for its leases
 	}
 	err := v.fn.Close()
-	r.store.unpin(v.content.sha)
-	r.o.Events.closed(v.name, v.content.sha, err)
+	r.unpin(&v.bundle)
+	r.o.Events.closed(v.name, v.id, err)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	delete(r.live, v)
@@ -153,23 +154,34 @@ func (r *Registry) List() []Info {
 	defer r.mu.Unlock()
 	var list []Info
 	for _, f := range r.functions {
-		if f.hidden() {
-			continue
+		if !f.hidden() {
+			list = append(list, f.info(r.o.arn(f.name)))
 		}
-		i := Info{Name: f.name, ARN: r.o.arn(f.name), State: Failed}
-		switch {
-		case f.current != nil:
-			i.State, i.Kind, i.Version = Active, f.current.content.kind, f.current.content.sha
-		case f.loading:
-			i.State = Pending
-		}
-		if f.refusal != nil {
-			i.Reason = printable(f.refusal.err.Error())
-		}
-		list = append(list, i)
 	}
 	slices.SortFunc(list, func(a, b Info) int { return strings.Compare(a.Name, b.Name) })
 	return list
+}
+
+func (f *function) info(arn string) Info {
+	i := Info{Name: f.name, ARN: arn, State: Failed}
+	switch v := f.current; {
+	case v != nil:
+		i.State, i.Kind, i.Version, i.Limits = Active, v.kind, v.id, v.limits.Defaults()
+		if m := v.manifest; m != nil {
+			i.Handler, i.EventSources = m.Handler, m.EventSources
+		}
+		if failing, ok := v.fn.(interface{ Failing() error }); ok {
+			if err := failing.Failing(); err != nil {
+				i.State, i.Reason = Failed, printable(err.Error())
+			}
+		}
+	case f.loading:
+		i.State = Pending
+	}
+	if f.refusal != nil {
+		i.Reason = printable(f.refusal.err.Error())
+	}
+	return i
 }
 
 // Close stops watching, ends loads under way, waits at most 10 s for leases and closes every
@@ -221,7 +233,7 @@ func (r *Registry) force() error {
 	r.mu.Unlock()
 	var names []string
 	for _, v := range left {
-		r.o.Events.closed(v.name, v.content.sha, v.fn.Close())
+		r.o.Events.closed(v.name, v.id, v.fn.Close())
 		names = append(names, v.name)
 	}
 	<-r.drained // the others are closing, which engines bound

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"reflect"
 	"testing"
 	"time"
 
@@ -56,8 +57,8 @@ func TestTheEngineGetsACopyWithItsNames(t *testing.T) {
 	if got := h.wasm.loaded[0].artifact; fmt.Sprint(got) != fmt.Sprint(want) {
 		t.Errorf("artifact\n%v, want\n%v", got, want)
 	}
-	wantInfo := Info{Name: "upper", ARN: want.ARN, Kind: runtime.KindWasm, Version: sha, State: Active}
-	if got := h.r.List(); len(got) != 1 || got[0] != wantInfo {
+	wantInfo := Info{Name: "upper", ARN: want.ARN, Kind: runtime.KindWasm, Version: sha, State: Active, Limits: runtime.Limits{}.Defaults()}
+	if got := h.r.List(); len(got) != 1 || !reflect.DeepEqual(got[0], wantInfo) {
 		t.Errorf("List = %v, want %v", got, wantInfo)
 	}
 	if info, _ := os.Stat(h.o.Versions); info.Mode().Perm() != 0o700 {

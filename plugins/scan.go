@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/shardmill/shardmill/internal/errs"
+	"github.com/shardmill/shardmill/plugins/manifest"
 )
 
 // scanner looks at the directory and remembers what it saw. It reads metadata only, and takes
@@ -29,7 +30,7 @@ type entry struct {
 	err  error // why a foreign entry is refused
 
 	mode   fs.FileMode
-	print  uint64        // fingerprint of the state last seen
+	print  uint64        // fingerprint of the state last seen; of a manifest, with its layers
 	newest time.Time     // the latest modification in it
 	first  time.Time     // when the entry appeared
 	since  time.Time     // when print was first seen
@@ -37,8 +38,25 @@ type entry struct {
 	walk   time.Duration // what the last look at a folder took
 
 	retry time.Time // not to be taken before
-	done  uint64    // the fingerprint that was taken or refused; 0 when none was
-	told  bool      // the refusal by name, or of a clash of names, was announced
+	done  uint64    // the whole fingerprint that was taken or refused; 0 when none was
+	told  bool      // the refusal by name, of a clash of names, or of a manifest alone was announced
+
+	layers []string // of a manifest
+	parsed uint64   // the fingerprint of the manifest's file when layers was read
+
+	// of an entry that is being taken
+	manifest string   // the file of the manifest beside it; "" when there is none
+	beside   []string // the layers that names
+	whole    uint64   // fingerprint of all of them
+}
+
+// with notes the manifest that lies beside e, nil if none does.
+func (e *entry) with(m *entry) {
+	e.manifest, e.beside, e.whole = "", nil, e.print
+	if m != nil {
+		e.manifest, e.beside = m.file, m.layers
+		e.whole = max(e.print+m.print, 1)
+	}
 }
 
 func newScanner(dir string, settle time.Duration) *scanner {
@@ -90,13 +108,59 @@ func (s *scanner) look(dir *os.File, d fs.DirEntry, now time.Time, name string, 
 	}
 	start := time.Now()
 	print, newest, mode := s.fingerprint(dir, d.Name())
-	if e.walk = 0; mode.IsDir() {
+	if f == manifestFile {
+		if print != e.parsed {
+			e.parsed, e.layers = print, layersOf(dir, e.file)
+		}
+		sum, last := s.layers(dir, e.layers)
+		print += sum
+		if last.After(newest) {
+			newest = last
+		}
+	}
+	if e.walk = 0; mode.IsDir() || len(e.layers) > 0 {
 		e.walk = time.Since(start)
 	}
 	if print != e.print {
 		e.print, e.since = print, now
 	}
 	e.newest, e.mode, e.seen = newest, mode, now
+}
+
+// layersOf reads which layers a manifest names, none if it is wrong: that is told when it is taken.
+func layersOf(dir *os.File, file string) []string {
+	text, err := readManifest(dir, file)
+	if err != nil {
+		return nil
+	}
+	m, err := manifest.Parse(printable(file), text)
+	if err != nil {
+		return nil
+	}
+	return m.Layers
+}
+
+// layers sums up the fingerprints of layers.
+func (s *scanner) layers(dir *os.File, layers []string) (sum uint64, newest time.Time) {
+	for _, l := range layers {
+		print, last, _ := s.fingerprint(dir, l)
+		sum += print
+		if last.After(newest) {
+			newest = last
+		}
+	}
+	return sum, newest
+}
+
+// whole is the fingerprint of an entry, its manifest and its layers as they are now.
+func (s *scanner) whole(dir *os.File, e *entry) uint64 {
+	print, _, _ := s.fingerprint(dir, e.file)
+	if e.manifest == "" {
+		return print
+	}
+	sum, _, _ := s.fingerprint(dir, e.manifest)
+	layers, _ := s.layers(dir, e.beside)
+	return max(print+sum+layers, 1)
 }
 
 // nextWalk is when e may be looked at again. A folder of many files takes time to walk: 20 times

@@ -19,6 +19,7 @@ import (
 //	Versions/tmp-…                being written, or being removed
 //	Versions/<sha256>/module.wasm the version of a WebAssembly module
 //	Versions/<sha256>/task/…      the version of a task root
+//	Versions/<sha256>/layer/…     a layer, which versions of several functions may use
 //
 // A version is written under tmp-… and renamed when it is complete, so a kill leaves at most a
 // tmp-… that the next open removes. There is no fsync: after a power failure a directory may have

@@ -2,6 +2,8 @@ package plugins
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"io"
 	"io/fs"
@@ -11,6 +13,7 @@ import (
 	"syscall"
 
 	"github.com/shardmill/shardmill/internal/errs"
+	"github.com/shardmill/shardmill/plugins/manifest"
 	"github.com/shardmill/shardmill/runtime"
 )
 
@@ -31,31 +34,61 @@ type errNoPlugin struct{ error }
 
 func (e errNoPlugin) Unwrap() error { return e.error }
 
-// take copies an entry into the store. The hash is that of the bytes that were copied.
-func (s *store) take(ctx context.Context, dir *os.File, file string, f form, mode fs.FileMode) (content, error) {
+// take copies an entry into the store. The hash is that of the bytes that were copied. beside is
+// what the manifest beside the entry says, nil if there is none; the manifest that comes back is
+// that one or the one inside the entry, or nil.
+func (s *store) take(ctx context.Context, dir *os.File, file string, f form, mode fs.FileMode, beside *manifest.Manifest) (content, *manifest.Manifest, error) {
 	staged, err := s.stage()
 	if err != nil {
-		return content{}, err
+		return content{}, nil, err
 	}
 	defer os.RemoveAll(staged)
-	t := taking{ctx: ctx, dir: dir, file: file, staged: staged}
-	var c content
-	switch {
-	case f == plain && mode.IsDir():
-		c, err = t.folder()
-	case f == plain:
-		c, err = t.executable()
-	case f == module:
-		c, err = t.module()
-	default:
-		c, err = t.archive()
-	}
+	t := taking{ctx: ctx, dir: dir, file: file, staged: staged, manifest: beside}
+	c, err := t.form(f, mode)
 	if err != nil {
-		return content{}, err
+		return content{}, nil, err
+	}
+	if t.manifest != nil {
+		if err := t.manifest.Check(c.kind); err != nil {
+			return content{}, nil, err
+		}
+		if err := t.checkPin(); err != nil {
+			return content{}, nil, err
+		}
 	}
 	at, err := s.commit(staged, c.sha)
 	c.path = filepath.Join(at, c.path)
-	return c, err
+	return c, t.manifest, err
+}
+
+// form copies the entry by its form.
+func (t *taking) form(f form, mode fs.FileMode) (content, error) {
+	switch {
+	case f == plain && mode.IsDir():
+		return t.folder()
+	case f == plain:
+		return t.executable()
+	case f == module:
+		return t.module()
+	case f == nodeSource:
+		return t.source("index"+filepath.Ext(t.file), runtime.KindNode)
+	case f == pythonSource:
+		return t.source("lambda_function.py", runtime.KindPython)
+	default:
+		return t.archive()
+	}
+}
+
+// checkPin compares the entry's hash with the one that the manifest expects.
+func (t *taking) checkPin() error {
+	want := t.manifest.SHA256
+	switch {
+	case want == "" || want == t.sum:
+		return nil
+	case t.sum == "":
+		return t.manifest.Refuse("sha256", "pins one file, and "+printable(t.file)+" is a folder: pack it, or remove the key")
+	}
+	return t.manifest.Refuse("sha256", "is not that of "+printable(t.file)+", which has "+t.sum+": the file is not the one that was meant, or the manifest is out of date")
 }
 
 // taking is the copy of one entry, in progress.
@@ -64,6 +97,9 @@ type taking struct {
 	dir    *os.File // the plugin directory
 	file   string
 	staged string // where the version is written
+
+	manifest *manifest.Manifest // nil: none
+	sum      string             // hex sha256 of the entry's file; "" of a folder
 }
 
 const (
@@ -80,8 +116,8 @@ func (t *taking) module() (content, error) {
 	if err := checkModule(printable(t.file), src); err != nil {
 		return content{}, err
 	}
-	sha, err := t.copyFile(src, moduleFile)
-	return content{sha: sha, kind: runtime.KindWasm, path: moduleFile}, err
+	t.sum, err = t.copyFile(src, moduleFile)
+	return content{sha: t.sum, kind: runtime.KindWasm, path: moduleFile}, err
 }
 
 // copyFile copies the open entry to a file of the staged version.
@@ -109,11 +145,29 @@ func (t *taking) executable() (content, error) {
 	if !isExecutable(src) {
 		return content{}, errNoPlugin{errs.New(errs.Invalid, "%s is neither an ELF file nor a script that starts with #!: %s", printable(t.file), accepted)}
 	}
-	return t.tree(func(tr *tree) error { return tr.write("bootstrap", true, t.reader(src)) })
+	return t.tree(runtime.KindBootstrap, func(tr *tree) error { return t.single(tr, "bootstrap", true, src) })
+}
+
+// source makes a task root of one file of source code.
+func (t *taking) source(name string, kind runtime.ArtifactKind) (content, error) {
+	src, err := t.open(t.dir, t.file, t.file)
+	if err != nil {
+		return content{}, err
+	}
+	defer src.Close()
+	return t.tree(kind, func(tr *tree) error { return t.single(tr, name, false, src) })
+}
+
+// single writes the entry's one file to the tree.
+func (t *taking) single(tr *tree, name string, executable bool, src io.Reader) error {
+	h := sha256.New()
+	err := tr.write(name, executable, io.TeeReader(t.reader(src), h))
+	t.sum = hex.EncodeToString(h.Sum(nil))
+	return err
 }
 
 func (t *taking) folder() (content, error) {
-	return t.tree(func(tr *tree) error {
+	return t.tree(0, func(tr *tree) error {
 		src, err := openChild(t.dir, t.file)
 		if err != nil {
 			return t.refuse(err, t.file)
@@ -123,8 +177,9 @@ func (t *taking) folder() (content, error) {
 	})
 }
 
-// tree writes a task root and makes it the content.
-func (t *taking) tree(fill func(*tree) error) (content, error) {
+// tree writes a task root and makes it the content. kind is what its file's name says; 0 when its
+// files are to tell.
+func (t *taking) tree(kind runtime.ArtifactKind, fill func(*tree) error) (content, error) {
 	tr, err := newTree(t.file, filepath.Join(t.staged, taskRoot))
 	if err != nil {
 		return content{}, err
@@ -133,8 +188,39 @@ func (t *taking) tree(fill func(*tree) error) (content, error) {
 	if err := fill(tr); err != nil {
 		return content{}, err
 	}
-	sha, err := tr.finish()
-	return content{sha: sha, kind: runtime.KindBootstrap, path: taskRoot}, err
+	if kind, err = t.kind(tr, kind); err != nil {
+		return content{}, err
+	}
+	if kind == runtime.KindWasm {
+		return t.keepModule(tr.modules)
+	}
+	return content{sha: tr.hash(taskRootHash), kind: kind, path: taskRoot}, nil
+}
+
+const taskRootHash = "task root" // names what is hashed
+
+// kind settles what a finished task root is, with the manifest that may be inside it.
+func (t *taking) kind(tr *tree, kind runtime.ArtifactKind) (runtime.ArtifactKind, error) {
+	inside, err := tr.inside()
+	switch {
+	case err != nil:
+		return 0, err
+	case inside != nil && t.manifest != nil:
+		return 0, errs.New(errs.Invalid, "%s has a manifest at its root (%s) and one beside it: leave one", tr.file, insideManifest)
+	case inside != nil:
+		t.manifest = inside
+	}
+	if kind == 0 {
+		if kind, err = tr.kind(t.manifest); err != nil {
+			return 0, err
+		}
+	} else if m := t.manifest; m != nil && m.Runtime != 0 && m.Runtime != kind {
+		return 0, m.Refuse("runtime", "is not the one of "+tr.file+", which is "+kind.String()+" by its form: remove it")
+	}
+	if kind == runtime.KindBootstrap {
+		return kind, tr.checkBootstrap(t.manifest)
+	}
+	return kind, nil
 }
 
 // copyFolder copies what is in the open folder src. Depth is bounded by the tree.

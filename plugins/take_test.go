@@ -42,7 +42,7 @@ func TestWhatCannotBeTaken(t *testing.T) {
 		"wat":              {"up.wasm", contains("(module)"), "up.wasm is not a WebAssembly module: it does not start with the bytes 00 61 73 6d 01 00 00 00"},
 		"component":        {"up.wasm", contains("\x00asm\x0d\x00\x01\x00"), "up.wasm is a WebAssembly component, and only core modules run here: build it for wasm32-wasip1"},
 		"readme":           {"README", contains("hello"), "README is neither an ELF file nor a script that starts with #!: " + accepted},
-		"empty folder":     {"up", func(p string) error { return os.Mkdir(p, 0o755) }, "up has no file bootstrap at its root: " + accepted},
+		"empty folder":     {"up", func(p string) error { return os.Mkdir(p, 0o755) }, "up has nothing at its root to start it by: " + rootForms},
 		"deep tree":        {"up", func(p string) error { mkdir(p + strings.Repeat("/d", 70)); return nil }, "up has folders more than 64 deep, the limit of a task root"},
 		"long path": {"up", func(p string) error { mkdir(p + strings.Repeat("/"+strings.Repeat("d", 200), 6)); return nil },
 			"up has a path of 1205 bytes, over the limit of 1024"},
@@ -116,7 +116,7 @@ func TestTakingEndsWithItsContext(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer dir.Close()
-	if _, err := tk.store.take(ctx, dir, "up.wasm", module, 0o644); !errors.Is(err, context.Canceled) {
+	if _, _, err := tk.store.take(ctx, dir, "up.wasm", module, 0o644, nil); !errors.Is(err, context.Canceled) {
 		t.Errorf("err = %v, want context.Canceled", err)
 	}
 	tk.clean()

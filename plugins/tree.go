@@ -26,7 +26,10 @@ type tree struct {
 	root  *os.Root
 	lines []string // one for each file and folder, sorted and hashed in the end
 	dirs  map[string]bool
+	files map[string]bool
 	bytes int64
+
+	modules []string // the .wasm files at the root of an archive
 }
 
 // newTree makes the task root dir and returns it empty.
@@ -38,7 +41,7 @@ func newTree(file, dir string) (*tree, error) {
 	if err != nil {
 		return nil, hostFault(err)
 	}
-	return &tree{file: printable(file), root: root, dirs: map[string]bool{".": true}}, nil
+	return &tree{file: printable(file), root: root, dirs: map[string]bool{".": true}, files: map[string]bool{}}, nil
 }
 
 // count refuses what makes the task root too large in any direction but bytes.
@@ -110,38 +113,16 @@ func (t *tree) write(rel string, executable bool, src io.Reader) error {
 		err = hostFault(cerr)
 	}
 	t.lines = append(t.lines, fmt.Sprintf("%q file %o %s", rel, mode, sum))
+	t.files[rel] = true
 	return err
 }
 
-// finish checks the bootstrap and returns the hash of the tree.
-func (t *tree) finish() (sha string, err error) {
-	f, err := t.root.Open("bootstrap")
-	if errors.Is(err, os.ErrNotExist) {
-		return "", errs.New(errs.Invalid, "%s has no file bootstrap at its root%s: %s", t.file, t.misplaced(), accepted)
-	}
-	if err != nil {
-		return "", hostFault(err)
-	}
-	defer f.Close()
-	if t.dirs["bootstrap"] || !isExecutable(f) {
-		return "", errs.New(errs.Invalid, "%s has a bootstrap that is neither an ELF file nor a script that starts with #!", t.file)
-	}
+// hash is the hash of the tree as a task root, or as whatever else it is for.
+func (t *tree) hash(what string) string {
 	slices.Sort(t.lines)
 	h := sha256.New()
-	io.WriteString(h, "shardmill task root 1\n"+strings.Join(t.lines, "\n"))
-	return hex.EncodeToString(h.Sum(nil)), nil
-}
-
-// misplaced explains the commonest mistake: the folder was packed instead of its content.
-func (t *tree) misplaced() string {
-	for dir := range t.dirs {
-		if dir != "." && !strings.Contains(dir, "/") {
-			if _, err := t.root.Lstat(dir + "/bootstrap"); err == nil {
-				return fmt.Sprintf(", but one in the folder %q: pack that folder's content", dir)
-			}
-		}
-	}
-	return ""
+	io.WriteString(h, "shardmill "+what+" 1\n"+strings.Join(t.lines, "\n"))
+	return hex.EncodeToString(h.Sum(nil))
 }
 
 func (t *tree) close() { t.root.Close() }

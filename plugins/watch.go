@@ -167,14 +167,22 @@ func (w *watcher) look(ctx context.Context, now time.Time) (next time.Time) {
 			next = t
 		}
 	}
-	claims := map[string][]*entry{}
+	claims, manifests := map[string][]*entry{}, map[string]*entry{}
 	for _, file := range slices.Sorted(maps.Keys(w.scan.entries)) {
 		e := w.scan.entries[file]
-		if e.form != foreign {
+		switch {
+		case e.form == manifestFile:
+			manifests[e.name] = e
+		case e.form != foreign:
 			claims[e.name] = append(claims[e.name], e)
-		} else if !e.told {
+		case !e.told:
 			e.told = true
 			w.r.o.Events.refused("", filepath.Join(w.r.o.Dir, file), e.err)
+		}
+	}
+	for name, m := range manifests {
+		if t := w.lonely(now, m, claims[name] == nil); !t.IsZero() {
+			due(t)
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(claims)) {
@@ -182,7 +190,7 @@ func (w *watcher) look(ctx context.Context, now time.Time) (next time.Time) {
 		if w.busy[name] {
 			continue
 		}
-		if t := w.consider(ctx, now, name, claims[name]); !t.IsZero() {
+		if t := w.consider(ctx, now, name, claims[name], manifests[name]); !t.IsZero() {
 			due(t)
 		}
 	}
@@ -198,7 +206,7 @@ func (w *watcher) look(ctx context.Context, now time.Time) (next time.Time) {
 
 // consider takes the entry of a function if it is new and at rest. If it is not at rest yet, it
 // returns when it may be.
-func (w *watcher) consider(ctx context.Context, now time.Time, name string, es []*entry) time.Time {
+func (w *watcher) consider(ctx context.Context, now time.Time, name string, es []*entry, m *entry) time.Time {
 	if len(es) > 1 {
 		return w.considerClash(now, name, es)
 	}
@@ -206,24 +214,49 @@ func (w *watcher) consider(ctx context.Context, now time.Time, name string, es [
 	if e.told { // a clash is over
 		e.told, e.done = false, 0
 	}
+	e.with(m)
 	switch {
-	case e.print == e.done:
+	case e.whole == e.done:
 		return time.Time{}
 	case !e.seen.Equal(now): // a large folder that was not walked this time
 		return e.nextWalk()
+	case m != nil && !m.seen.Equal(now): // large layers
+		return m.nextWalk()
 	case now.Before(e.retry):
 		return e.retry
 	case !w.scan.settled(e):
 		return e.since.Add(w.r.tune.settle)
+	case m != nil && !w.scan.settled(m):
+		return m.since.Add(w.r.tune.settle)
 	}
-	e.done = e.print
+	e.done = e.whole
 	w.busy[name] = true
 	go func(e entry) {
 		w.slots <- struct{}{}
 		again := w.r.update(ctx, &e)
 		<-w.slots
-		w.results <- result{e.name, e.file, e.print, again}
+		w.results <- result{e.name, e.file, e.whole, again}
 	}(*e)
+	return time.Time{}
+}
+
+// lonely tells, once, of a manifest that has been without a plugin for the settling time.
+func (w *watcher) lonely(now time.Time, m *entry, alone bool) time.Time {
+	switch {
+	case !alone:
+		m.told, m.first = false, time.Time{}
+		return time.Time{}
+	case m.told:
+		return time.Time{}
+	case m.first.IsZero(): // its plugin has just gone
+		m.first = now
+	}
+	if due := m.first.Add(w.r.tune.settle); now.Before(due) {
+		return due
+	}
+	m.told = true
+	w.r.o.Events.refused("", filepath.Join(w.r.o.Dir, m.file), errs.New(errs.Invalid,
+		"%s has no plugin beside it: put %s.wasm, %[2]s.zip, %[2]s.py … there, or remove it", printable(m.file), m.name))
 	return time.Time{}
 }
 

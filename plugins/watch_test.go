@@ -36,7 +36,7 @@ func TestForeignFilesAreRefusedOnce(t *testing.T) {
 	h.open()
 	h.expect("refused  notes.txt: notes.txt is not a plugin: "+accepted,
 		"refused README README: README is neither an ELF file nor a script that starts with #!: "+accepted,
-		"refused  upper.json: upper.json looks like a plugin's manifest, and manifests are not read by this version: remove it; every plugin runs with the host's limits",
+		"refused  upper.json: upper.json is not a plugin; if it is a manifest, name it upper.yaml",
 		`refused  \x1b]0;x\a: \x1b]0;x\a does not give a function name: use 1 to 64 of the characters a-z, A-Z, 0-9, - and _ before the extension`,
 		"loaded upper")
 	h.write("notes.txt", "2")
@@ -131,6 +131,7 @@ func TestAnEntryThatChangedSinceTheLookIsNotTaken(t *testing.T) {
 				t.Fatal(err)
 			}
 			seen := *h.r.watch.scan.entries["upper"]
+			seen.with(nil)
 			if err := c.change(folder); err != nil {
 				t.Fatal(err)
 			}

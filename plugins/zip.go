@@ -26,99 +26,93 @@ const (
 	ratioFree    = 1 << 20
 )
 
-// archive copies NAME.zip into the staged version, unpacks that copy and removes it.
-func (t *taking) archive() (content, error) {
+// archive unpacks NAME.zip into the staged version.
+func (t *taking) archive() (c content, err error) {
+	err = t.packed(func(f *os.File, size int64) error {
+		c, err = t.unpack(f, size)
+		return err
+	})
+	return c, err
+}
+
+// packed hands a copy of the entry, an archive, to use and removes it then: what was checked is what
+// is unpacked, whatever becomes of the entry.
+func (t *taking) packed(use func(f *os.File, size int64) error) error {
 	src, err := t.open(t.dir, t.file, t.file)
 	if err != nil {
-		return content{}, err
+		return err
 	}
 	defer src.Close()
 	const packed = "packed.zip"
-	if _, err := t.copyFile(src, packed); err != nil {
-		return content{}, err
+	if t.sum, err = t.copyFile(src, packed); err != nil {
+		return err
 	}
 	f, err := os.Open(filepath.Join(t.staged, packed))
 	if err != nil {
-		return content{}, hostFault(err)
+		return hostFault(err)
 	}
 	defer f.Close()
 	info, err := f.Stat()
 	if err != nil {
-		return content{}, hostFault(err)
+		return hostFault(err)
 	}
-	c, err := t.unpack(f, info.Size())
-	if err != nil {
-		return content{}, err
+	if err := use(f, info.Size()); err != nil {
+		return err
 	}
 	if err := os.Remove(f.Name()); err != nil {
-		return content{}, hostFault(err)
+		return hostFault(err)
 	}
-	return c, nil
+	return nil
 }
 
-// unpack extracts an archive. Every name is checked before the first byte is written.
+// unpack extracts an archive into a task root, or into the module that it holds.
 func (t *taking) unpack(src io.ReaderAt, size int64) (content, error) {
-	file := printable(t.file)
+	return t.tree(0, func(tr *tree) error {
+		names, err := t.extractAll(tr, src, size)
+		for _, n := range names {
+			if strings.HasSuffix(n, ".wasm") && !strings.Contains(n, "/") {
+				tr.modules = append(tr.modules, n)
+			}
+		}
+		return err
+	})
+}
+
+// extractAll extracts an archive and returns the paths in it. Every name is checked before the
+// first byte is written.
+func (t *taking) extractAll(tr *tree, src io.ReaderAt, size int64) (names []string, err error) {
 	m := &meteredReader{r: src, metered: true, left: maxDirectory}
 	z, err := zip.NewReader(m, size)
 	m.metered = false
 	switch {
 	case errors.Is(err, errDirectory):
-		return content{}, errs.New(errs.Invalid, "%s has a list of entries larger than %d bytes, the limit of an archive", file, maxDirectory)
+		return nil, errs.New(errs.Invalid, "%s has a list of entries larger than %d bytes, the limit of an archive", tr.file, maxDirectory)
 	case err != nil:
-		return content{}, errs.Wrap(errs.Invalid, err, "%s is not a zip archive: pack it again", file)
+		return nil, errs.Wrap(errs.Invalid, err, "%s is not a zip archive: pack it again", tr.file)
 	}
-	names, err := checkNames(file, z.File)
-	if err != nil {
-		return content{}, err
+	if names, err = checkNames(tr.file, z.File); err != nil {
+		return nil, err
 	}
-	var only string // the .wasm at the root that makes this a module, if it is the only one
-	c, err := t.tree(func(tr *tree) error {
-		for i, f := range z.File {
-			if err := t.extract(tr, m, f, names[i]); err != nil {
-				return err
-			}
-		}
-		only, err = onlyModule(file, names)
-		if err == nil && only != "" {
-			return errIsModule
-		}
-		return err
-	})
-	if errors.Is(err, errIsModule) {
-		return t.keepModule(only)
-	}
-	return c, err
-}
-
-var errIsModule = errors.New("the archive holds a module, not a task root")
-
-// onlyModule finds the module of an archive that has no bootstrap.
-func onlyModule(file string, names []string) (string, error) {
-	var found []string
-	for _, n := range names {
-		if n == "bootstrap" {
-			return "", nil
-		}
-		if strings.HasSuffix(n, ".wasm") && !strings.Contains(n, "/") {
-			found = append(found, n)
+	for i, f := range z.File {
+		if err := t.extract(tr, m, f, names[i]); err != nil {
+			return nil, err
 		}
 	}
-	if len(found) > 1 {
-		return "", errs.New(errs.Invalid, "%s has %d .wasm files at its root and no bootstrap: leave one", file, len(found))
-	}
-	return strings.Join(found, ""), nil
+	return names, nil
 }
 
 // keepModule makes the module of an unpacked archive the content: the same version as if the
 // module had been dropped in by itself.
-func (t *taking) keepModule(name string) (content, error) {
-	f, err := os.Open(filepath.Join(t.staged, taskRoot, name))
+func (t *taking) keepModule(modules []string) (content, error) {
+	if len(modules) > 1 {
+		return content{}, errs.New(errs.Invalid, "%s has %d .wasm files at its root and no bootstrap: leave one", printable(t.file), len(modules))
+	}
+	f, err := os.Open(filepath.Join(t.staged, taskRoot, modules[0]))
 	if err != nil {
 		return content{}, hostFault(err)
 	}
 	defer f.Close()
-	if err := checkModule(printable(t.file+": "+name), f); err != nil {
+	if err := checkModule(printable(t.file+": "+modules[0]), f); err != nil {
 		return content{}, err
 	}
 	sha, err := t.copyFile(f, moduleFile)

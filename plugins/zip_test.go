@@ -102,7 +102,8 @@ func (tk *taker) take(name string) (content, error) {
 	if err != nil {
 		tk.t.Fatal(err)
 	}
-	return tk.store.take(context.Background(), dir, name, f, info.Mode())
+	c, _, err := tk.store.take(context.Background(), dir, name, f, info.Mode(), nil)
+	return c, err
 }
 
 // clean makes sure that nothing is left in the store and nothing was written beside it.
@@ -177,8 +178,8 @@ func TestHostileArchives(t *testing.T) {
 		"cut":             {good[:len(good)/2], "up.zip is not a zip archive: pack it again: zip: not a valid zip file"},
 		"text":            {[]byte("PK\x03\x04 and then nothing"), "up.zip is not a zip archive: pack it again: zip: not a valid zip file"},
 		"empty":           {nil, "up.zip is not a zip archive: pack it again: zip: not a valid zip file"},
-		"no bootstrap":    {zipOf(t, file("README", "x")), "up.zip has no file bootstrap at its root: " + accepted},
-		"one too deep":    {zipOf(t, file("up/bootstrap", script)), `up.zip has no file bootstrap at its root, but one in the folder "up": pack that folder's content: ` + accepted},
+		"no bootstrap":    {zipOf(t, file("README", "x")), "up.zip has nothing at its root to start it by: " + rootForms},
+		"one too deep":    {zipOf(t, file("up/bootstrap", script)), `up.zip has nothing at its root to start it by, but bootstrap in the folder "up": pack that folder's content: ` + rootForms},
 		"text bootstrap":  {zipOf(t, file("bootstrap", "hello")), "up.zip has a bootstrap that is neither an ELF file nor a script that starts with #!"},
 		"folder for it":   {zipOf(t, with("bootstrap/", fs.ModeDir|0o755, "")), "up.zip has a bootstrap that is neither an ELF file nor a script that starts with #!"},
 		"two modules":     {zipOf(t, file("a.wasm", wasm("")), file("b.wasm", wasm(""))), "up.zip has 2 .wasm files at its root and no bootstrap: leave one"},

@@ -24,7 +24,8 @@ type Pool[E Environment] struct {
 
 	mu       sync.Mutex
 	free     []freeEnv[E] // newest last
-	failures int          // starts that failed in a row
+	born     map[E]time.Time
+	failures int // starts that failed in a row
 	retryAt  time.Time
 	lastErr  error
 	closed   bool
@@ -48,7 +49,7 @@ type Environment interface {
 // NewPool returns a pool that starts environments with start, at most l.Concurrency at a time.
 func NewPool[E Environment](l Limits, start func(ctx context.Context) (E, error)) *Pool[E] {
 	l = l.Defaults()
-	return &Pool[E]{start: start, max: l.Concurrency, idle: l.IdleAfter, slots: make(chan struct{}, l.Concurrency)}
+	return &Pool[E]{start: start, max: l.Concurrency, idle: l.IdleAfter, slots: make(chan struct{}, l.Concurrency), born: make(map[E]time.Time)}
 }
 
 // Acquire returns an environment for the caller's sole use, starting one if none is free. It
@@ -69,6 +70,7 @@ func (p *Pool[E]) Acquire(ctx context.Context) (E, error) {
 			p.mu.Unlock()
 			return f.env, nil
 		}
+		delete(p.born, f.env)
 		go f.env.End("exited while idle")
 	}
 	if p.closed {
@@ -102,8 +104,12 @@ func (p *Pool[E]) Acquire(ctx context.Context) (E, error) {
 		<-p.slots
 		return zero, errs.New(errs.Unavailable, "the function is being removed")
 	}
+	p.born[env] = time.Now()
 	return env, nil
 }
+
+// maxAge is how long an environment is used: what leaks slowly is swept away once a day.
+const maxAge = 24 * time.Hour
 
 // backoff is the pause after n failed starts in a row: none after the first, then 100 ms, 1 s,
 // 10 s and 60 s, so that a broken function does not fork in a loop.
@@ -116,6 +122,9 @@ func backoff(n int) time.Duration {
 // and never reused.
 func (p *Pool[E]) Release(env E, healthy bool, reason string) {
 	p.mu.Lock()
+	if healthy && time.Since(p.born[env]) > maxAge {
+		healthy, reason = false, "age"
+	}
 	if healthy && !p.closed && env.Alive() {
 		p.free = append(p.free, freeEnv[E]{env, time.Now()})
 		if p.reaper == nil {
@@ -123,6 +132,7 @@ func (p *Pool[E]) Release(env E, healthy bool, reason string) {
 		}
 		p.mu.Unlock()
 	} else {
+		delete(p.born, env)
 		p.mu.Unlock()
 		env.End(reason)
 	}
@@ -138,6 +148,9 @@ func (p *Pool[E]) reap() {
 	}
 	old := append([]freeEnv[E](nil), p.free[:n]...)
 	p.free = append(p.free[:0], p.free[n:]...)
+	for _, f := range old {
+		delete(p.born, f.env)
+	}
 	p.reaper = nil
 	if len(p.free) > 0 && !p.closed {
 		p.reaper = time.AfterFunc(max(time.Until(p.free[0].since.Add(p.idle)), time.Millisecond), p.reap)
@@ -169,4 +182,18 @@ func (p *Pool[E]) String() string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return fmt.Sprintf("%d of %d in use, %d idle", len(p.slots), p.max, len(p.free))
+}
+
+// failedStarts is how many starts in a row must fail until a function counts as failing.
+const failedStarts = 5
+
+// Failing is why the last starts failed, all failedStarts of them and more, nil when they did not.
+// One start that works makes the function whole again.
+func (p *Pool[E]) Failing() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.failures < failedStarts {
+		return nil
+	}
+	return errs.Wrap(errs.Unavailable, p.lastErr, "the last %d starts of an execution environment failed", p.failures)
 }

@@ -93,3 +93,48 @@ func TestPoolCloseEndsWhatIsReleasedLater(t *testing.T) {
 		t.Fatalf("err = %v, want Unavailable", err)
 	}
 }
+
+func TestPoolTellsOfAFunctionThatDoesNotStartAnyMore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		broken := true
+		p := NewPool(Limits{Concurrency: 1}, func(context.Context) (*fakeEnv, error) {
+			if broken {
+				return nil, errors.New("no database")
+			}
+			return &fakeEnv{}, nil
+		})
+		for n := range 6 {
+			if err := p.Failing(); (err != nil) != (n >= 5) {
+				t.Fatalf("after %d failures: %v", n, err)
+			}
+			time.Sleep(time.Minute) // beyond every pause
+			p.Acquire(t.Context())
+		}
+		if got, want := p.Failing().Error(), "the last 6 starts of an execution environment failed: no database"; got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
+		broken = false
+		time.Sleep(time.Minute)
+		if _, err := p.Acquire(t.Context()); err != nil || p.Failing() != nil {
+			t.Errorf("after a start that worked: %v, %v", err, p.Failing())
+		}
+	})
+}
+
+func TestPoolReplacesOldEnvironments(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := NewPool(Limits{Concurrency: 1, IdleAfter: 48 * time.Hour}, func(context.Context) (*fakeEnv, error) { return &fakeEnv{}, nil })
+		a, _ := p.Acquire(t.Context())
+		time.Sleep(24 * time.Hour)
+		p.Release(a, true, "")
+		if b, _ := p.Acquire(t.Context()); b != a || a.ended != "" {
+			t.Fatalf("replaced after exactly a day: %q", a.ended)
+		}
+		time.Sleep(time.Second)
+		p.Release(a, true, "")
+		if a.ended != "age" {
+			t.Errorf("ended %q, want age", a.ended)
+		}
+		p.Close()
+	})
+}

@@ -16,6 +16,7 @@ package runtime
 
 import (
 	"context"
+	"fmt"
 	"time"
 )
 
@@ -31,11 +32,12 @@ type Invocation struct {
 // Result is what became of an invocation that reached the function. A handler that failed is a
 // Result with FunctionError set, not an error.
 type Result struct {
-	Payload       []byte // the answer, or the error document {"errorMessage","errorType",…}
-	FunctionError string // "" or "Unhandled"
-	ErrorType     string // the document's errorType, e.g. "Sandbox.Timedout", "Runtime.ExitError"
-	Init          time.Duration
+	Payload       []byte        // the answer, or the error document {"errorMessage","errorType",…}
+	FunctionError string        // "" or "Unhandled"
+	ErrorType     string        // the document's errorType, e.g. "Sandbox.Timedout", "Runtime.ExitError"
+	Init          time.Duration // of the process that served it, in its first invocation only
 	Duration      time.Duration
+	MaxMemory     int64 // bytes that the process had resident at most, as far as is known; 0 when it is not
 }
 
 // Function is one version of a function, ready to be invoked.
@@ -116,6 +118,7 @@ func (f *FunctionFailure) Error() string { return f.Type + ": " + f.Message }
 const (
 	ErrorTimedOut         = "Sandbox.Timedout"
 	ErrorExit             = "Runtime.ExitError"
+	ErrorExtension        = "Extension.Crash"
 	ErrorResponseTooLarge = "Function.ResponseSizeTooLarge"
 	ErrorProtocol         = "Runtime.InvalidResponse" // the answer broke the ABI's rules
 	ErrorHandler          = "Function.Error"          // the function said that it failed
@@ -127,7 +130,18 @@ type ArtifactKind uint8
 const (
 	KindWasm      ArtifactKind = iota + 1 // a WebAssembly module, one file
 	KindBootstrap                         // a folder with an executable named bootstrap (provided.al2023)
+	KindNode                              // a folder with a Node.js handler
+	KindPython                            // a folder with a Python handler
+	KindJava                              // a folder with a Java handler and its runtime interface client
 )
+
+func (k ArtifactKind) String() string {
+	names := [...]string{"", "wasm", "provided", "nodejs", "python", "java"}
+	if int(k) < len(names) {
+		return names[k]
+	}
+	return fmt.Sprintf("kind(%d)", uint8(k))
+}
 
 // Artifact is user code on disk, in the host's own versions store: content-addressed, complete
 // and never changed after it was put there.
@@ -135,13 +149,14 @@ type Artifact struct {
 	Name     string // the function's name
 	ARN      string // arn:aws:lambda:REGION:ACCOUNT:function:NAME
 	Kind     ArtifactKind
-	Path     string // KindWasm: the module file. KindBootstrap: the task root
-	Version  string // hex sha256 of the content
+	Path     string   // KindWasm: the module file. Others: the task root
+	Layers   []string // folders that Lambda would unpack into /opt, in order: the later one wins
+	Version  string   // hex sha256 of the content, the manifest and the layers
 	Region   string
 	Account  string
 	Env      map[string]string // the user's environment variables
 	Endpoint string            // this host's own address, for AWS_ENDPOINT_URL; may be empty
-	Handler  string            // the handler's name, where the kind has one: "index.handler"
+	Handler  string            // the handler's name, where the kind has one: "index.handler"; "" is the kind's default
 	ABI      string            // "native", "pull" or "stdio" of a module; "" is what it looks like
 	Grants   Grants
 }
@@ -201,7 +216,13 @@ type Engine interface {
 // Events tells observers what engines do. Nil fields are skipped. Callbacks run on the engine's
 // goroutines and must return quickly.
 type Events struct {
-	Log   func(function, requestID, line string)    // one line a guest wrote; already bounded and made printable
-	Start func(function string, took time.Duration) // an environment became ready
-	End   func(function, reason string)             // an environment ended: "idle", "closed", "timeout", "exit: …", "trap: …"
+	Log func(function, requestID, line string) // one line a guest wrote; already bounded and made printable
+	// Platform is one line of the service's own about an invocation (START, END, REPORT …), in order
+	// with the lines of Log that belong to it.
+	Platform func(function, requestID, line string)
+	Start    func(function string, took time.Duration) // an environment became ready
+	End      func(function, reason string)             // an environment ended: "idle", "closed", "timeout", "exit: …", "trap: …"
+	// Metric is a value that a function reported in an invocation that succeeded. The number of
+	// a function's series is bounded.
+	Metric func(function string, m Metric)
 }

@@ -4,7 +4,8 @@
 #   aws, boto3      the AWS CLI and the Python SDK, which the compatibility tests run
 #   curl            a shell bootstrap of the Runtime API tests
 #   npm packages    the AWS SDK for JavaScript (install-js-sdk.sh)
-#   java, mvn       the AWS SDK for Java (install-java-sdk.sh)
+#   java, mvn       the AWS SDK for Java (install-java-sdk.sh) and the client of Java handlers (install-java-ric.sh)
+#   Rust, Zig, asc  the compilers of the guests (install-sdks.sh)
 #   staticcheck     into .bin
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -30,6 +31,8 @@ if ! command -v aws >/dev/null || ! python3 -c 'import boto3' 2>/dev/null; then
 fi
 scripts/install-js-sdk.sh
 scripts/install-java-sdk.sh
+scripts/install-sdks.sh
+scripts/install-java-ric.sh
 if ! .bin/staticcheck -version 2>/dev/null | grep -q "$staticcheck_version\|${staticcheck_version#v}"; then
   GOBIN="$PWD/.bin" go install "honnef.co/go/tools/cmd/staticcheck@$staticcheck_version"
 fi

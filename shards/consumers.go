@@ -49,8 +49,8 @@ const consumerPrefix = "c/"
 
 func (s *Stream) consumerKeys() string { return fmt.Sprintf("%s%016x/", consumerPrefix, s.ID) }
 
-// RegisterConsumer makes a consumer. A name that is taken is errs.InUse. admit may refuse, seeing the
-// stream's other consumers; nobody else registers meanwhile.
+// RegisterConsumer makes a consumer. A name that is taken is errs.InUse. admit, if it is not nil, may
+// refuse, seeing the stream's other consumers; nobody else registers meanwhile.
 func (s *Stream) RegisterConsumer(ctx context.Context, name string, tags map[string]string, admit func(others []*Consumer) error) (*Consumer, error) {
 	s.update.Lock()
 	defer s.update.Unlock()
@@ -64,12 +64,14 @@ func (s *Stream) RegisterConsumer(ctx context.Context, name string, tags map[str
 	if old != nil {
 		return nil, errs.New(errs.InUse, "Consumer %s under stream %s, account %s already exists.", name, s.Name, s.Account)
 	}
-	others, err := s.Consumers(ctx)
-	if err != nil {
-		return nil, err
-	}
-	if err := admit(others); err != nil {
-		return nil, err
+	if admit != nil {
+		others, err := s.Consumers(ctx)
+		if err != nil {
+			return nil, err
+		}
+		if err := admit(others); err != nil {
+			return nil, err
+		}
 	}
 	c := &Consumer{Name: name, CreatedMs: time.Now().UnixMilli(), Tags: tags}
 	return c, s.storeConsumer(ctx, c, rev)

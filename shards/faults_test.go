@@ -14,7 +14,6 @@ import (
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
-	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
 
 	"github.com/shardmill/shardmill/internal/errs"
 	"github.com/shardmill/shardmill/shards"
@@ -24,7 +23,15 @@ import (
 // tapped is a store whose transactions can be watched and broken.
 type tapped struct {
 	shards.Store
-	txn func(ops []shards.Op, apply func() (bool, error)) (bool, error)
+	txn    func(ops []shards.Op, apply func() (bool, error)) (bool, error)
+	broken *atomic.Bool // nothing can be given up while it is set; nil: never
+}
+
+func (s *tapped) Keeper() shards.Keeper {
+	if s.broken == nil {
+		return s.Store.Keeper()
+	}
+	return brokenKeeper{s.Store.Keeper(), s.broken}
 }
 
 func (s *tapped) Meta() shards.Meta { return tappedMeta{s.Store.Meta(), s} }
@@ -303,20 +310,31 @@ func TestAStreamBeingCreatedHasNoReaders(t *testing.T) {
 	}
 }
 
-// brokenNames is a file system on which names in the log folder can not be changed for a while.
-func brokenNames(broken *atomic.Bool) vfs.FS {
-	return errorfs.Wrap(vfs.NewMem(), errorfs.InjectorFunc(func(op errorfs.Op) error {
-		if broken.Load() && (op.Kind == errorfs.OpRename || op.Kind == errorfs.OpRemove) && strings.Contains(op.Path, "data/log") {
-			return syscall.EIO
-		}
-		return nil
-	}))
+// brokenKeeper cannot give anything up while broken is set.
+type brokenKeeper struct {
+	shards.Keeper
+	broken *atomic.Bool
+}
+
+func (k brokenKeeper) Trim(ctx context.Context, id shards.ShardID, through shards.Pos) error {
+	if k.broken.Load() {
+		return syscall.EIO
+	}
+	return k.Keeper.Trim(ctx, id, through)
+}
+
+func (k brokenKeeper) Delete(ctx context.Context, ids []shards.ShardID) error {
+	if k.broken.Load() {
+		return syscall.EIO
+	}
+	return k.Keeper.Delete(ctx, ids)
 }
 
 // A deletion that failed half-way is finished when its name is wanted again.
 func TestTheNameOfAHalfDeletedStreamCanBeUsed(t *testing.T) {
 	var broken atomic.Bool
-	ss, _ := openTapped(t, brokenNames(&broken), shards.Events{})
+	ss, tap := openTapped(t, vfs.NewMem(), shards.Events{})
+	tap.broken = &broken
 	s, err := ss.Create(t.Context(), here, shards.Spec{Name: "s", Shards: 1})
 	if err != nil {
 		t.Fatal(err)
@@ -342,7 +360,8 @@ func TestTheNameOfAHalfDeletedStreamCanBeUsed(t *testing.T) {
 func TestATrimThatFailsDoesNotEndConsume(t *testing.T) {
 	var broken atomic.Bool
 	var told atomic.Int32
-	ss, _ := openTapped(t, brokenNames(&broken), shards.Events{TrimFailed: func(*shards.Stream, error) { told.Add(1) }})
+	ss, tap := openTapped(t, vfs.NewMem(), shards.Events{TrimFailed: func(*shards.Stream, error) { told.Add(1) }})
+	tap.broken = &broken
 	s, err := ss.Create(t.Context(), here, shards.Spec{Name: "s", Shards: 1, Private: true})
 	if err != nil {
 		t.Fatal(err)

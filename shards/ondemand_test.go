@@ -2,6 +2,7 @@ package shards_test
 
 import (
 	"context"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -88,19 +89,21 @@ func reshardWithFault(t *testing.T, at int, after bool) (reached bool) {
 		t.Fatal(err)
 	}
 	put(t, s, "a", "b")
-	n := 0
+	var n atomic.Int64
+	var off, hit atomic.Bool
 	tap.txn = func(_ []shards.Op, apply func() (bool, error)) (bool, error) {
-		if n++; n-1 != at {
+		if off.Load() || n.Add(1)-1 != int64(at) {
 			return apply()
 		}
-		reached = true
+		hit.Store(true)
 		if after {
 			apply()
 		}
 		return false, errs.New(errs.Unavailable, "injected")
 	}
 	_, failed := ss.Scale(t.Context(), s, 3)
-	tap.txn = nil
+	off.Store(true)
+	reached = hit.Load()
 	if reached != (failed != nil) {
 		t.Fatalf("transaction %d failed, and Scale answered %v", at, failed)
 	}

@@ -54,7 +54,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	root.SetArgs(args)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
-	root.AddCommand(serveCommand(), quickstartCommand(), benchCommand())
+	root.AddCommand(serveCommand(), quickstartCommand(), benchCommand(), pluginCommand())
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return config.FlagError(c.Flags(), err)
 	})

@@ -9,6 +9,7 @@ import (
 	"github.com/shardmill/shardmill/internal/keyfile"
 	"github.com/shardmill/shardmill/internal/localkms"
 	"github.com/shardmill/shardmill/plugins"
+	"github.com/shardmill/shardmill/plugins/eventsource"
 	"github.com/shardmill/shardmill/runtime"
 	"github.com/shardmill/shardmill/shards"
 	"github.com/shardmill/shardmill/shards/journal"
@@ -79,14 +80,17 @@ func (h *Host) functionEvents() runtime.Events {
 	log := h.log.With().Str("component", "functions").Logger()
 	return runtime.Events{
 		Log: func(function, requestID, line string) {
+			h.logs.Write(function, requestID, line)
 			log.Info().Str("function", function).Str("request_id", requestID).Msg(line)
 		},
+		Platform: h.logs.Write, // there are three an invocation: too many for the host's log
 		Start: func(function string, took time.Duration) {
 			log.Debug().Str("function", function).Dur("took", took).Msg("execution environment ready")
 		},
 		End: func(function, reason string) {
 			log.Debug().Str("function", function).Str("reason", reason).Msg("execution environment ended")
 		},
+		Metric: h.told.take,
 	}
 }
 
@@ -120,6 +124,21 @@ func levelOf(err error) zerolog.Level {
 }
 
 func short(version string) string { return version[:min(12, len(version))] }
+
+func (h *Host) mappingEvents() eventsource.Events {
+	log := h.log.With().Str("component", "mappings").Logger()
+	return eventsource.Events{
+		Discarded: func(m *eventsource.Mapping, f *eventsource.Failure) {
+			log.Warn().Str("mapping", m.UUID).Str("shard", f.ShardID).Int("records", f.Records).Str("condition", f.Condition).Msg("records were given up")
+		},
+		Skipped: func(m *eventsource.Mapping, sh *shards.Shard, records uint64) {
+			log.Error().Str("mapping", m.UUID).Str("shard", sh.String()).Uint64("records", records).Msg("records went out of retention before they were read")
+		},
+		Failed: func(m *eventsource.Mapping, err error) {
+			log.Warn().Str("mapping", m.UUID).Err(err).Msg("the mapping cannot go on just now; it tries again")
+		},
+	}
+}
 
 func (h *Host) deliveryEvents() firehose.Events {
 	log := h.log.With().Str("component", "firehose").Logger()

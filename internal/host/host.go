@@ -22,6 +22,7 @@ import (
 	"github.com/shardmill/shardmill/internal/awsapi"
 	"github.com/shardmill/shardmill/internal/config"
 	"github.com/shardmill/shardmill/internal/errs"
+	"github.com/shardmill/shardmill/internal/functionlog"
 	"github.com/shardmill/shardmill/internal/httpd"
 	"github.com/shardmill/shardmill/internal/keyfile"
 	"github.com/shardmill/shardmill/internal/localca"
@@ -30,6 +31,10 @@ import (
 	"github.com/shardmill/shardmill/internal/objects/s3api"
 	"github.com/shardmill/shardmill/internal/sigv4"
 	"github.com/shardmill/shardmill/plugins"
+	"github.com/shardmill/shardmill/plugins/eventsource"
+	"github.com/shardmill/shardmill/plugins/eventsource/onfailure"
+	"github.com/shardmill/shardmill/plugins/lambdaapi"
+	"github.com/shardmill/shardmill/plugins/pluginsapi"
 	"github.com/shardmill/shardmill/runtime"
 	"github.com/shardmill/shardmill/runtime/lambda"
 	"github.com/shardmill/shardmill/runtime/wasm"
@@ -49,17 +54,23 @@ type Host struct {
 	Streams    *shards.Streams
 	Deliveries *firehose.DeliveryStreams
 	Functions  *plugins.Registry
+	Mappings   *eventsource.Mappings
 	Objects    objects.Store
 	Authority  *localca.CA // of --tls self; nil without
 
 	cfg    config.Config
 	log    zerolog.Logger
 	watch  Observer
-	keys   sigv4.Keys  // nil: requests are not verified
+	keys   sigv4.Keys // of users; nil: requests are not verified
+	issued issuedKeys // of functions, where requests are verified
+	logs   *functionlog.Store
+	done   context.Context // ends when Close begins
+	end    context.CancelFunc
 	tls    *tls.Config // nil: no TLS
 	server *httpd.Server
 	store  *journal.Store
 	wasm   *wasm.Engine
+	told   functionMetrics
 
 	mu     sync.Mutex
 	status string            // of Health
@@ -82,10 +93,12 @@ var parts = []string{"streams", "functions", "deliveries"}
 // host is ready when Open returns.
 func Open(ctx context.Context, cfg config.Config, log zerolog.Logger, watch Observer) (*Host, error) {
 	h := &Host{cfg: cfg, log: log, watch: watch, status: "starting", checks: make(map[string]string)}
+	h.done, h.end = context.WithCancel(context.Background())
 	for _, p := range parts {
 		h.checks[p] = "starting"
 	}
 	h.routes.Health = h.Health
+	h.routes.FunctionMetrics = h.told.write
 	if err := h.open(ctx); err != nil {
 		if cerr := h.Close(ctx); cerr != nil {
 			log.Warn().Err(cerr).Msg("the host did not start, and could not give everything back")
@@ -99,10 +112,11 @@ func (h *Host) open(ctx context.Context) (err error) {
 	if err := h.openAccess(); err != nil {
 		return err
 	}
+	h.routes.Verified = h.keys != nil
 	if h.server, err = httpd.Listen(ctx, h.cfg.Listen, h.tls, h.currentRoutes); err != nil {
 		return errs.Wrap(errs.Unavailable, err, "%s cannot be listened on: stop what uses the port, or choose another with --listen", h.cfg.Listen)
 	}
-	for i, open := range []func(context.Context) error{h.openStreams, h.openFunctions, h.openDeliveries} {
+	for i, open := range []func(context.Context) error{h.openStreams, h.openFunctions, h.openConsumers} {
 		if err := open(ctx); err != nil {
 			return err
 		}
@@ -184,16 +198,44 @@ func (h *Host) openFunctions(ctx context.Context) error {
 	if err := os.MkdirAll(h.cfg.Plugins, 0o700); err != nil {
 		return errs.Wrap(errs.Unavailable, err, "the plugin folder cannot be made")
 	}
-	h.wasm = wasm.New(wasm.Options{CacheDir: cache, Events: h.functionEvents()})
+	runtimes, err := h.dir("runtimes")
+	if err != nil {
+		return err
+	}
+	if h.logs, err = functionlog.Open(filepath.Join(h.cfg.Data, "logs", "functions")); err != nil {
+		return err
+	}
+	h.wasm = wasm.New(wasm.Options{CacheDir: cache, Events: h.functionEvents(), Services: runtime.Services{
+		State:   functionState{h.store.Meta()},
+		Streams: functionStreams{h.Streams, shards.Scope{Account: h.cfg.Account, Region: h.cfg.Region}},
+	}})
+	handlers := lambda.Options{Dir: scratch, Runtimes: runtimes, Events: h.functionEvents()}
+	if h.keys != nil {
+		handlers.Credentials = h.issued.issue
+	}
 	h.Functions, err = plugins.Open(ctx, plugins.Options{
 		Dir:      h.cfg.Plugins,
 		Versions: filepath.Join(h.cfg.Data, "versions"),
-		Engines:  []runtime.Engine{h.wasm, lambda.New(lambda.Options{Dir: scratch, Events: h.functionEvents()})},
+		Engines:  []runtime.Engine{h.wasm, lambda.New(handlers)},
 		Limits:   runtime.Limits{Concurrency: h.cfg.Concurrency, Timeout: h.cfg.FunctionTimeout},
 		Region:   h.cfg.Region, Account: h.cfg.Account, Endpoint: h.URL(),
 		Events: h.pluginEvents(),
 	})
-	return err
+	if err != nil {
+		return err
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.routes.Plugins = pluginsapi.New(pluginsapi.Options{Functions: h.Functions.List, Logs: h.logs, Keys: h.keys, Account: h.cfg.Account, Done: h.done})
+	return nil
+}
+
+// openConsumers opens what reads streams.
+func (h *Host) openConsumers(ctx context.Context) error {
+	if err := h.openDeliveries(ctx); err != nil {
+		return err
+	}
+	return h.openMappings(ctx)
 }
 
 func (h *Host) openDeliveries(ctx context.Context) error {
@@ -208,6 +250,16 @@ func (h *Host) openDeliveries(ctx context.Context) error {
 		Streams: h.Streams, Meta: h.store.Meta(), Functions: h.Functions,
 		Open:     destinations.Open(destinations.Deps{Objects: h.Objects, SpoolDir: spool}),
 		SpoolDir: spool, Events: h.deliveryEvents(),
+	})
+	return err
+}
+
+// openMappings starts the event source mappings.
+func (h *Host) openMappings(ctx context.Context) (err error) {
+	h.Mappings, err = eventsource.Open(ctx, eventsource.Options{
+		Streams: h.Streams, Meta: h.store.Meta(), Functions: h.Functions,
+		Destination: onfailure.Deps{Streams: h.Streams, Deliveries: h.Deliveries, Functions: h.Functions, Objects: h.Objects}.Find,
+		Events:      h.mappingEvents(),
 	})
 	return err
 }
@@ -235,13 +287,17 @@ func (h *Host) serve(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	mux := awsapi.NewMux(awsapi.Options{Account: h.cfg.Account, Region: h.cfg.Region, Keys: h.keys, Failed: h.requestFailed}, kinesis, firehoseapi.New(h.Deliveries))
+	keys := h.callers()
+	mux := awsapi.NewMux(awsapi.Options{Account: h.cfg.Account, Region: h.cfg.Region, Keys: keys, Failed: h.requestFailed}, kinesis, firehoseapi.New(h.Deliveries))
 	buckets, numbers := s3api.New(h.Objects, h.cfg.Region), metrics.Handler(h.Streams)
-	if h.keys != nil {
-		buckets, numbers = s3api.Verified(buckets, h.keys), httpd.Local(numbers)
+	if keys != nil {
+		buckets, numbers = s3api.Verified(buckets, keys), httpd.Local(numbers)
 	}
+	functions := lambdaapi.New(lambdaapi.Options{Functions: h.Functions, Mappings: h.Mappings, Region: h.cfg.Region, Account: h.cfg.Account,
+		Caller: mux.CallerFrom, Keys: keys, Failed: h.requestFailed})
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	h.routes.Lambda = functions
 	h.routes.API, h.routes.S3, h.routes.Metrics = mux, buckets, numbers
 	h.status = "ready"
 	return nil
@@ -281,15 +337,19 @@ func (h *Host) URL() string { return "http://" + h.server.Addr() }
 // Close drains the host: requests and batches under way are finished until ctx ends, then given
 // up. What was acknowledged stays; what was not delivered is delivered after the next Open.
 func (h *Host) Close(ctx context.Context) error {
+	h.end()
 	h.mu.Lock()
 	h.status = "stopping"
-	h.routes.API, h.routes.S3, h.routes.Metrics = nil, nil, nil
+	h.routes.API, h.routes.S3, h.routes.Metrics, h.routes.Plugins, h.routes.Lambda = nil, nil, nil, nil, nil
 	h.mu.Unlock()
 	var all []error
 	note := func(what string, err error) {
 		if err != nil {
 			all = append(all, fmt.Errorf("close %s: %w", what, err))
 		}
+	}
+	if h.Mappings != nil {
+		note("mappings", h.Mappings.Close())
 	}
 	if h.Deliveries != nil {
 		h.Deliveries.Close(ctx)
@@ -302,6 +362,9 @@ func (h *Host) Close(ctx context.Context) error {
 	}
 	if h.wasm != nil {
 		note("workers", h.wasm.Close())
+	}
+	if h.logs != nil {
+		note("logs", h.logs.Close())
 	}
 	if h.Streams != nil {
 		note("streams", h.Streams.Close())

@@ -4,6 +4,7 @@
 // A request goes, by the first rule that fits,
 //
 //	/_shardmill/…                        to the host's own pages
+//	/2015-03-31/…                        to the Lambda API
 //	GET /metrics, not by an S3 client    to the metrics, in Prometheus's text format
 //	with an X-Amz-Target header          to the JSON services
 //	that looks like S3 (s3api.Matches)   to the buckets
@@ -15,9 +16,11 @@ import (
 	"crypto/tls"
 	"encoding/json"
 	"errors"
+	"io"
 	"net"
 	"net/http"
 	"net/netip"
+	"strings"
 	"time"
 
 	"github.com/shardmill/shardmill/internal/objects/s3api"
@@ -34,8 +37,14 @@ type Health struct {
 type Routes struct {
 	API     http.Handler
 	S3      http.Handler
+	Lambda  http.Handler // of /2015-03-31/…
 	Metrics http.Handler
+	Plugins http.Handler // of /_shardmill/plugins and all below it
 	Health  func() Health
+	// FunctionMetrics writes what functions reported, in Prometheus' text format. With Verified
+	// set, only this machine itself may read it.
+	FunctionMetrics func(io.Writer)
+	Verified        bool
 }
 
 // Server is the listening front door.
@@ -105,6 +114,9 @@ const (
 	metricsPage = "/metrics"
 )
 
+// lambdaPaths begins the paths of the Lambda API, whose version is part of them.
+const lambdaPaths = "/2015-03-31/"
+
 func route(to Routes, w http.ResponseWriter, r *http.Request) {
 	switch {
 	case len(r.URL.Path) >= len(ownPages) && r.URL.Path[:len(ownPages)] == ownPages:
@@ -112,6 +124,8 @@ func route(to Routes, w http.ResponseWriter, r *http.Request) {
 	case to.API == nil || to.S3 == nil || to.Metrics == nil:
 		w.Header().Set("Retry-After", "1")
 		writeJSON(w, http.StatusServiceUnavailable, map[string]string{"__type": "ServiceUnavailableException", "message": "The host is starting or stopping; see " + ownPages + "health."})
+	case to.Lambda != nil && strings.HasPrefix(r.URL.Path, lambdaPaths):
+		to.Lambda.ServeHTTP(w, r)
 	case isMetrics(r):
 		to.Metrics.ServeHTTP(w, r)
 	case r.Header.Get("X-Amz-Target") == "" && s3api.Matches(r):
@@ -130,9 +144,7 @@ func isMetrics(r *http.Request) bool {
 // Local lets only requests through that come from this machine itself, not by way of a proxy on it.
 func Local(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		from, err := netip.ParseAddrPort(r.RemoteAddr)
-		forwarded := r.Header.Get("Forwarded") != "" || r.Header.Get("X-Forwarded-For") != ""
-		if err != nil || !from.Addr().Unmap().IsLoopback() || forwarded {
+		if !local(r) {
 			writeJSON(w, http.StatusForbidden, map[string]string{"message": r.URL.Path + " is served to this machine alone where requests have to be signed: ask for it by a loopback address."})
 			return
 		}
@@ -141,21 +153,38 @@ func Local(next http.Handler) http.Handler {
 }
 
 func own(to Routes, w http.ResponseWriter, r *http.Request) {
-	if r.URL.Path != ownPages+"health" {
-		writeJSON(w, http.StatusNotFound, map[string]string{"message": "There is no page " + r.URL.Path + "; try " + ownPages + "health."})
+	const plugins = ownPages + "plugins"
+	if to.Plugins != nil && (r.URL.Path == plugins || strings.HasPrefix(r.URL.Path, plugins+"/")) {
+		to.Plugins.ServeHTTP(w, r)
 		return
 	}
-	if r.Method != http.MethodGet && r.Method != http.MethodHead {
+	const health, functionMetrics = "health", "function-metrics"
+	page := r.URL.Path[len(ownPages):]
+	switch {
+	case page != health && page != functionMetrics:
+		writeJSON(w, http.StatusNotFound, map[string]string{"message": "There is no page " + r.URL.Path + "; try " + ownPages + health + " or " + ownPages + functionMetrics + "."})
+	case r.Method != http.MethodGet && r.Method != http.MethodHead:
 		w.Header().Set("Allow", "GET, HEAD")
-		writeJSON(w, http.StatusMethodNotAllowed, map[string]string{"message": ownPages + "health answers GET and HEAD."})
-		return
+		writeJSON(w, http.StatusMethodNotAllowed, map[string]string{"message": r.URL.Path + " answers GET and HEAD."})
+	case page == health:
+		h := to.Health()
+		status := http.StatusOK
+		if h.Status != "ready" {
+			status = http.StatusServiceUnavailable
+		}
+		writeJSON(w, status, h)
+	case to.Verified && !local(r):
+		writeJSON(w, http.StatusForbidden, map[string]string{"message": r.URL.Path + " is served to this machine alone where requests have to be signed."})
+	default:
+		w.Header().Set("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
+		to.FunctionMetrics(w)
 	}
-	h := to.Health()
-	status := http.StatusOK
-	if h.Status != "ready" {
-		status = http.StatusServiceUnavailable
-	}
-	writeJSON(w, status, h)
+}
+
+// local reports whether a request comes from this machine, and not by way of a proxy on it.
+func local(r *http.Request) bool {
+	from, err := netip.ParseAddrPort(r.RemoteAddr)
+	return err == nil && from.Addr().Unmap().IsLoopback() && r.Header.Get("Forwarded") == "" && r.Header.Get("X-Forwarded-For") == ""
 }
 
 func writeJSON(w http.ResponseWriter, status int, v any) {

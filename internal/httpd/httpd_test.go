@@ -182,7 +182,7 @@ func TestHealth(t *testing.T) {
 	if code, body, header := send(t, c, s, request{"POST", "/_shardmill/health", nil}); code != 405 || header.Get("Allow") != "GET, HEAD" || body != `{"message":"/_shardmill/health answers GET and HEAD."}`+"\n" {
 		t.Errorf("POST: %d %q, Allow %q", code, body, header.Get("Allow"))
 	}
-	if code, body, _ := send(t, c, s, request{"GET", "/_shardmill/nothing", nil}); code != 404 || body != `{"message":"There is no page /_shardmill/nothing; try /_shardmill/health."}`+"\n" {
+	if code, body, _ := send(t, c, s, request{"GET", "/_shardmill/nothing", nil}); code != 404 || body != `{"message":"There is no page /_shardmill/nothing; try /_shardmill/health or /_shardmill/function-metrics."}`+"\n" {
 		t.Errorf("another page: %d %q", code, body)
 	}
 }
@@ -281,5 +281,30 @@ func TestListenRefusesATakenAddress(t *testing.T) {
 	if second, err := Listen(t.Context(), s.Addr(), nil, ready); err == nil {
 		second.Close(t.Context())
 		t.Error("two servers listen on " + s.Addr())
+	}
+}
+
+// Where requests have to be signed, what functions report is for this machine alone.
+func TestFunctionMetrics(t *testing.T) {
+	routes := ready()
+	routes.FunctionMetrics = func(w io.Writer) { io.WriteString(w, "a 1\n") }
+	s := listen(t, func() Routes { return routes })
+	c := client(t, false)
+	page := func(header map[string]string) (int, string) {
+		code, body, _ := send(t, c, s, request{"GET", "/_shardmill/function-metrics", header})
+		return code, body
+	}
+	for _, verified := range []bool{false, true} {
+		routes.Verified = verified
+		if code, body := page(nil); code != 200 || body != "a 1\n" {
+			t.Errorf("from this machine: %d %q", code, body)
+		}
+	}
+	if code, body := page(map[string]string{"X-Forwarded-For": "192.0.2.1"}); code != 403 || body != `{"message":"/_shardmill/function-metrics is served to this machine alone where requests have to be signed."}`+"\n" {
+		t.Errorf("by way of a proxy: %d %q", code, body)
+	}
+	routes.Verified = false
+	if code, _ := page(map[string]string{"X-Forwarded-For": "192.0.2.1"}); code != 200 {
+		t.Errorf("by way of a proxy, without signatures: %d", code)
 	}
 }

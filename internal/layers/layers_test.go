@@ -36,6 +36,10 @@ var floors = map[string][]string{
 	"internal/localkms":            {"internal/errs"},
 	"internal/policy":              {"internal/errs"},
 	"internal/keyfile":             {"internal/errs", "internal/sigv4"},
+	"internal/goguest":             {"internal/errs"},
+	"sdk":                          {"internal/errs"},
+	"sdk/conformance":              {},
+	"internal/functionlog":         {"internal/errs"},
 
 	// 1: two ground rooms that do not know each other
 	"shards":  {"internal/errs"},
@@ -46,7 +50,8 @@ var floors = map[string][]string{
 	"shards/metrics":       {"shards"},
 	"runtime/wasm":         {"internal/errs", "runtime"},
 	"runtime/lambda":       {"internal/errs", "runtime"},
-	"plugins":              {"internal/errs", "runtime"},
+	"plugins/manifest":     {"internal/errs", "runtime"},
+	"plugins":              {"internal/errs", "runtime", "plugins/manifest"},
 	"firehose/keys":        {"internal/errs"},
 	"firehose/compress":    {"internal/errs"},
 	"firehose/lambdaevent": {},
@@ -64,11 +69,12 @@ var floors = map[string][]string{
 	"shards/kinesisapi":    {"internal/errs", "internal/policy", "internal/awsapi/...", "shards"},
 	"plugins/lambdaapi":    {"internal/errs", "internal/sigv4", "internal/awsapi", "internal/awsapi/rest", "runtime", "plugins", "plugins/eventsource"},
 	"firehose/firehoseapi": {"internal/errs", "internal/awsapi/...", "shards", "firehose", "firehose/destinations/s3"},
+	"plugins/pluginsapi":   {"internal/functionlog", "internal/sigv4", "plugins"},
 	"internal/httpd":       {"internal/objects/s3api"},
 
 	// 5 and 6: the host ties everything together, the command opens a host
 	"internal/host":                {"..."},
-	"cmd/shardmill":                {"internal/errs", "internal/config", "internal/host", "internal/limits", "internal/awsapi/cbor", "internal/awsapi/eventstream", "runtime/wasm", "firehose", "plugins", "examples/earthquakes"},
+	"cmd/shardmill":                {"internal/errs", "internal/config", "internal/host", "internal/limits", "internal/sigv4", "internal/awsapi/cbor", "internal/awsapi/eventstream", "runtime/wasm", "firehose", "plugins", "plugins/pluginsapi", "examples/earthquakes", "internal/goguest", "sdk"},
 	"examples/earthquakes":         {},
 	"examples/earthquakes/regions": {},
 }

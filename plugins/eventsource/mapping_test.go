@@ -598,7 +598,7 @@ func TestARecordTooLargeForAnEvent(t *testing.T) {
 
 func TestAConsumerGetsAggregatesApart(t *testing.T) {
 	inWorld(t, 1, func(t *testing.T, w *world) {
-		c, err := w.stream().RegisterConsumer(t.Context(), "app")
+		c, err := w.stream().RegisterConsumer(t.Context(), "app", nil, nil)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -38,11 +38,6 @@ type Options struct {
 
 type api struct{ o Options }
 
-// Matches reports whether a request is for this service.
-func Matches(r *http.Request) bool {
-	return strings.HasPrefix(r.URL.Path, "/2015-03-31/functions") || strings.HasPrefix(r.URL.Path, "/2015-03-31/event-source-mappings")
-}
-
 // New makes the service.
 func New(o Options) *rest.Service {
 	a := &api{o}

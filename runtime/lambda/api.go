@@ -23,6 +23,10 @@ const (
 
 	// maxHeader leaves room for the X-Ray cause that runtimes send with errors, up to 1 MiB.
 	maxHeader = 2 << 20
+
+	headerMode = "Lambda-Runtime-Function-Response-Mode"
+	// streamLimit is what a streamed answer may have, in bytes. It is delivered whole all the same.
+	streamLimit = 20 << 20
 )
 
 // Error types of the API's own refusals.
@@ -153,16 +157,22 @@ func (a *api) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		io.WriteString(w, "pong")
 		return
 	case "POST " + extensionPrefix + "register":
-		a.register(w, r)
+		a.registerExtension(w, r)
 		return
 	case "GET " + extensionPrefix + "event/next":
 		a.extensionNext(w, r)
 		return
+	case "POST " + extensionPrefix + "init/error":
+		a.extensionError(w, r, "init")
+		return
+	case "POST " + extensionPrefix + "exit/error":
+		a.extensionError(w, r, "exit")
+		return
 	case "PUT /2020-08-15/logs":
-		writeJSON(w, http.StatusAccepted, []byte(`{"errorMessage":"Logs API is not supported","errorType":"Logs.NotSupported"}`))
+		a.subscription(w, "Logs")
 		return
 	case "PUT /2022-07-01/telemetry":
-		writeJSON(w, http.StatusAccepted, []byte(`{"errorMessage":"Telemetry API is not supported","errorType":"Telemetry.NotSupported"}`))
+		a.subscription(w, "Telemetry")
 		return
 	}
 	if rest, ok := strings.CutPrefix(r.URL.Path, invocationPrefix); ok && r.Method == http.MethodPost {
@@ -237,7 +247,7 @@ func (a *api) post(w http.ResponseWriter, r *http.Request, id string, read func(
 		return
 	}
 	res, refused := read(r)
-	if !a.env.complete(inv, res) {
+	if !a.env.complete(inv, res, "") {
 		refused = &refusal{http.StatusBadRequest, invalidRequestID, "the event has its answer already"}
 	}
 	if refused != nil {
@@ -250,13 +260,17 @@ func (a *api) post(w http.ResponseWriter, r *http.Request, id string, read func(
 // response reads a handler's answer. Streamed answers are collected; trailers tell that a stream
 // broke, and only the body's end makes them readable.
 func (a *api) response(r *http.Request) (runtime.Result, *refusal) {
-	if mode := r.Header.Get("Lambda-Runtime-Function-Response-Mode"); mode != "" && mode != "streaming" {
+	if mode := r.Header.Get(headerMode); mode != "" && mode != "streaming" {
 		message := "the response mode " + strconv.Quote(mode) + " is unknown: leave the header out or send streaming"
 		return failure(errorMode, message), &refusal{http.StatusBadRequest, errorMode, message}
 	}
-	body, err := readLimited(r, a.limit)
+	limit := a.limit
+	if streamed := r.Header.Get(headerMode) != ""; streamed {
+		limit = max(limit, streamLimit)
+	}
+	body, err := readLimited(r, limit)
 	if err != nil {
-		return a.unreadable(err)
+		return unreadable(err, limit)
 	}
 	errorType, encoded := r.Trailer.Get(trailerErrorType), r.Trailer.Get(trailerErrorBody)
 	if errorType == "" && encoded == "" {
@@ -272,16 +286,16 @@ func (a *api) response(r *http.Request) (runtime.Result, *refusal) {
 func (a *api) handlerError(r *http.Request) (runtime.Result, *refusal) {
 	body, err := readLimited(r, a.limit)
 	if err != nil {
-		return a.unreadable(err)
+		return unreadable(err, a.limit)
 	}
 	return reported(r.Header.Get(trailerErrorType), body), nil
 }
 
 var errTooLarge = errors.New("over the limit")
 
-func (a *api) unreadable(err error) (runtime.Result, *refusal) {
+func unreadable(err error, limit int64) (runtime.Result, *refusal) {
 	if errors.Is(err, errTooLarge) {
-		return tooLarge(a.limit), &refusal{http.StatusRequestEntityTooLarge, entityTooLarge, "the answer is over " + strconv.FormatInt(a.limit, 10) + " bytes"}
+		return tooLarge(limit), &refusal{http.StatusRequestEntityTooLarge, entityTooLarge, "the answer is over " + strconv.FormatInt(limit, 10) + " bytes"}
 	}
 	const message = "the connection ended before the answer was complete"
 	return failure(errorTruncated, message), &refusal{http.StatusBadRequest, errorTruncated, message}
@@ -309,7 +323,7 @@ func readLimited(r *http.Request, limit int64) ([]byte, error) {
 func (a *api) initError(w http.ResponseWriter, r *http.Request) {
 	body, err := readLimited(r, a.limit)
 	if err != nil {
-		_, refused := a.unreadable(err)
+		_, refused := unreadable(err, a.limit)
 		refused.write(w)
 		return
 	}

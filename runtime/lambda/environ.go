@@ -3,21 +3,15 @@ package lambda
 import (
 	"crypto/rand"
 	"encoding/hex"
-	"encoding/json"
 	"maps"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
 
-	"github.com/shardmill/shardmill/internal/errs"
 	"github.com/shardmill/shardmill/runtime"
 )
-
-// maxVariables is the service's limit on the user's variables, in bytes of their JSON.
-const maxVariables = 4096
 
 // memoryOfCPU is the memory with which Lambda gives a function one processor (Lambda docs, "Configure
 // Lambda function memory"). A Go handler gets as many threads: small events, which are handed from
@@ -29,86 +23,118 @@ const memoryOfCPU = 1769 << 20
 // published version number.
 const latest = "$LATEST"
 
-var variableName = regexp.MustCompile(`^[a-zA-Z][a-zA-Z0-9_]+$`)
-
-// reserved are the names that only the host may set.
-var reserved = []string{"_HANDLER", "_X_AMZN_TRACE_ID", "AWS_REGION", "AWS_DEFAULT_REGION", "AWS_EXECUTION_ENV",
-	"AWS_LAMBDA_FUNCTION_NAME", "AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "AWS_LAMBDA_FUNCTION_VERSION",
-	"AWS_LAMBDA_INITIALIZATION_TYPE", "AWS_LAMBDA_LOG_GROUP_NAME", "AWS_LAMBDA_LOG_STREAM_NAME",
-	"AWS_ACCESS_KEY", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_LAMBDA_RUNTIME_API",
-	"LAMBDA_TASK_ROOT", "LAMBDA_RUNTIME_DIR", "AWS_LAMBDA_MAX_CONCURRENCY", "AWS_LAMBDA_METADATA_API", "AWS_LAMBDA_METADATA_TOKEN"}
-
-// checkVariables refuses user variables that a handler could not rely on.
-func checkVariables(user map[string]string) error {
-	for _, name := range slices.Sorted(maps.Keys(user)) {
-		switch {
-		case slices.Contains(reserved, name):
-			return errs.New(errs.Invalid, "the environment variable %s is reserved for the service: choose another name", name)
-		case !variableName.MatchString(name):
-			return errs.New(errs.Invalid, "the environment variable %q has an unusable name: use letters, digits and _, beginning with a letter, two characters at least", name)
-		case strings.Contains(user[name], "\x00"):
-			return errs.New(errs.Invalid, "the environment variable %s contains a NUL byte: remove it or encode the value", name)
-		}
-	}
-	text, err := json.Marshal(user)
-	if err != nil {
-		return errs.Wrap(errs.Invalid, err, "the environment variables cannot be measured")
-	}
-	if user != nil && len(text) > maxVariables {
-		return errs.New(errs.Invalid, "Lambda was unable to configure your environment variables because the environment variables you have provided exceeded the 4KB limit. String measured: %s", text)
-	}
-	return nil
+// surroundings are what the environment variables of one process are made of.
+type surroundings struct {
+	artifact runtime.Artifact
+	memory   int64 // bytes
+	program  program
+	keys     Credentials
+	tmp      string // TMPDIR
+	api      string // host:port of the Runtime API
+	born     time.Time
 }
 
-// variables builds the whole environment of one process; nothing of the host's own passes on.
-// Later sets win: the user's variables, defaults where the user set none, credentials, and what
+// variables builds the whole environment of a handler's process; nothing of the host's own passes
+// on. Later sets win: the user's variables, defaults where the user set none, credentials, and what
 // the runtime and the platform define.
-func variables(a runtime.Artifact, memory int64, tmp, api string, now time.Time) []string {
-	set := maps.Clone(a.Env)
+func (s *surroundings) variables() []string {
+	set := maps.Clone(s.artifact.Env)
 	if set == nil {
 		set = make(map[string]string)
 	}
-	defaults := map[string]string{
-		"PATH":                     "/usr/local/bin:/usr/bin:/bin:/opt/bin",
-		"LANG":                     "en_US.UTF-8",
-		"TZ":                       ":UTC",
-		"TMPDIR":                   tmp,
-		"LD_LIBRARY_PATH":          a.Path + ":" + filepath.Join(a.Path, "lib"),
-		"AWS_XRAY_CONTEXT_MISSING": "LOG_ERROR",
-		"GOMAXPROCS":               strconv.FormatInt((memory+memoryOfCPU-1)/memoryOfCPU, 10),
-	}
-	if a.Endpoint != "" {
-		defaults["AWS_ENDPOINT_URL"] = a.Endpoint
-	}
-	for name, value := range defaults {
+	for name, value := range s.defaults() {
 		if _, ok := set[name]; !ok {
 			set[name] = value
 		}
 	}
+	maps.Copy(set, s.platform())
+	a := s.artifact
 	maps.Copy(set, map[string]string{
-		// The access key is the account: the host's endpoints take the caller's account from it.
-		"AWS_ACCESS_KEY_ID":     a.Account,
-		"AWS_SECRET_ACCESS_KEY": "shardmill",
-		"AWS_SESSION_TOKEN":     "shardmill",
+		"_HANDLER":                   s.program.handler,
+		"LAMBDA_TASK_ROOT":           a.Path,
+		"AWS_LAMBDA_LOG_GROUP_NAME":  "/aws/lambda/" + a.Name,
+		"AWS_LAMBDA_LOG_STREAM_NAME": logStream(s.born),
+	})
+	if s.program.execEnv != "" {
+		set["AWS_EXECUTION_ENV"] = s.program.execEnv
+	}
+	if s.program.dir != "" {
+		set["LAMBDA_RUNTIME_DIR"] = s.program.dir
+	}
+	return list(set)
+}
 
-		"_HANDLER":         bootstrapName,
-		"LAMBDA_TASK_ROOT": a.Path,
+// extensionVariables builds the environment of an extension's process: that of a handler without
+// what belongs to the runtime (Lambda docs, "Lambda Extensions API").
+func (s *surroundings) extensionVariables() []string {
+	set := maps.Clone(s.artifact.Env)
+	if set == nil {
+		set = make(map[string]string)
+	}
+	for name, value := range s.defaults() {
+		if _, ok := set[name]; !ok && !strings.HasPrefix(name, "AWS_XRAY_") {
+			set[name] = value
+		}
+	}
+	maps.Copy(set, s.platform())
+	return list(set)
+}
+
+// defaults are the variables that the user may set to something else.
+func (s *surroundings) defaults() map[string]string {
+	a := s.artifact
+	path, libraries := "/usr/local/bin:/usr/bin:/bin", a.Path+":"+filepath.Join(a.Path, "lib")
+	for _, layer := range newestFirst(a.Layers) {
+		path += ":" + filepath.Join(layer, "bin")
+		libraries += ":" + filepath.Join(layer, "lib")
+	}
+	if len(a.Layers) == 0 {
+		path += ":/opt/bin"
+	}
+	if s.program.execEnv != "" { // an interpreter, whose own tools come first
+		path = filepath.Dir(s.program.path) + ":" + path
+	}
+	defaults := map[string]string{
+		"PATH":                     path,
+		"LANG":                     "en_US.UTF-8",
+		"TZ":                       ":UTC",
+		"TMPDIR":                   s.tmp,
+		"LD_LIBRARY_PATH":          libraries,
+		"AWS_XRAY_CONTEXT_MISSING": "LOG_ERROR",
+		"GOMAXPROCS":               strconv.FormatInt((s.memory+memoryOfCPU-1)/memoryOfCPU, 10),
+	}
+	if a.Endpoint != "" {
+		defaults["AWS_ENDPOINT_URL"] = a.Endpoint
+	}
+	maps.Copy(defaults, s.program.vars)
+	return defaults
+}
+
+// platform are the variables that only the host sets, of handlers and extensions.
+func (s *surroundings) platform() map[string]string {
+	a := s.artifact
+	set := map[string]string{
+		"AWS_ACCESS_KEY_ID":     s.keys.AccessKeyID,
+		"AWS_SECRET_ACCESS_KEY": s.keys.SecretAccessKey,
+		"AWS_SESSION_TOKEN":     s.keys.SessionToken,
 
 		"AWS_REGION":                      a.Region,
 		"AWS_DEFAULT_REGION":              a.Region,
 		"AWS_LAMBDA_FUNCTION_NAME":        a.Name,
 		"AWS_LAMBDA_FUNCTION_VERSION":     latest,
-		"AWS_LAMBDA_FUNCTION_MEMORY_SIZE": strconv.FormatInt(memory>>20, 10),
+		"AWS_LAMBDA_FUNCTION_MEMORY_SIZE": strconv.FormatInt(s.memory>>20, 10),
 		"AWS_LAMBDA_INITIALIZATION_TYPE":  "on-demand",
-		"AWS_LAMBDA_LOG_GROUP_NAME":       "/aws/lambda/" + a.Name,
-		"AWS_LAMBDA_LOG_STREAM_NAME":      logStream(now),
-		"AWS_LAMBDA_RUNTIME_API":          api,
-	})
-	list := make([]string, 0, len(set))
-	for _, name := range slices.Sorted(maps.Keys(set)) {
-		list = append(list, name+"="+set[name])
+		"AWS_LAMBDA_RUNTIME_API":          s.api,
 	}
-	return list
+	return set
+}
+
+func list(set map[string]string) []string {
+	out := make([]string, 0, len(set))
+	for _, name := range slices.Sorted(maps.Keys(set)) {
+		out = append(out, name+"="+set[name])
+	}
+	return out
 }
 
 // logStream is yyyy/MM/dd/[version]32hex, one per environment.

@@ -1,16 +1,17 @@
 package lambda
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
 	"time"
 
+	"github.com/shardmill/shardmill/internal/errs"
 	"github.com/shardmill/shardmill/runtime"
 )
 
@@ -43,28 +44,34 @@ type environment struct {
 	born time.Time
 	logs *capture
 	api  *api
-	proc *process
+
+	registered chan struct{} // closed when every external extension has registered
+	ending     chan struct{} // closed when reason is set
 
 	initTook time.Duration // valid once ready is closed
 	ready    chan struct{} // closed at the first next or the init error
 	done     chan struct{} // closed when process, listener and folder are gone
 
 	mu         sync.Mutex
+	proc       *process // nil before it is started
 	phase      phase
-	current    *invocation       // the last one begun
-	invoked    bool              // current is not the first
-	linger     *time.Timer       // ends an answered environment that does not ask on
-	pending    *invocation       // current, until a poll takes it
-	wake       chan struct{}     // the newest poll; closed when it has an event or a newer one came
-	fault      string            // what init/error said
-	reason     string            // why it ends: the first one given; it gets no event any more
-	extensions map[string]string // identifier to name
+	readied    bool          // ready is closed
+	asking     bool          // the process asks for an event and has none
+	current    *invocation   // the last one begun
+	invoked    bool          // current is not the first
+	linger     *time.Timer   // ends an answered environment that does not ask on
+	pending    *invocation   // current, until a poll takes it
+	wake       chan struct{} // the newest poll; closed when it has an event or a newer one came
+	fault      string        // what init/error said
+	reason     string        // why it ends: the first one given; it gets no event any more
+	extensions []*extension
+	memory     meter
 }
 
 // newEnvironment makes all but the process. The file is the process's stdout and stderr.
 func newEnvironment(f *function, born time.Time) (*environment, *os.File, error) {
 	e := &environment{fn: f, born: born, ready: make(chan struct{}), done: make(chan struct{}),
-		extensions: make(map[string]string)}
+		registered: make(chan struct{}), ending: make(chan struct{})}
 	var err error
 	if e.tmp, err = os.MkdirTemp(f.opts.Dir, "lambda-"); err != nil {
 		return nil, nil, err
@@ -73,11 +80,7 @@ func newEnvironment(f *function, born time.Time) (*environment, *os.File, error)
 		os.RemoveAll(e.tmp)
 		return nil, nil, err
 	}
-	var sink func(requestID, line string)
-	if on := f.opts.Events.Log; on != nil {
-		sink = func(requestID, line string) { on(f.artifact.Name, requestID, line) }
-	}
-	logs, w, err := newCapture(sink)
+	logs, w, err := newCapture(f.sink())
 	if err != nil {
 		e.api.close()
 		os.RemoveAll(e.tmp)
@@ -87,8 +90,11 @@ func newEnvironment(f *function, born time.Time) (*environment, *os.File, error)
 	return e, w, nil
 }
 
-// discard gives back what newEnvironment made, for a process that never started.
-func (e *environment) discard(w *os.File) {
+// abandon gives back what newEnvironment made, and ends the extensions, for a process that never
+// started.
+func (e *environment) abandon(w *os.File) {
+	e.because("init: not started")
+	e.stopExtensions("init:", time.Now())
 	w.Close()
 	e.logs.finish()
 	e.api.close()
@@ -96,8 +102,13 @@ func (e *environment) discard(w *os.File) {
 	close(e.done)
 }
 
-// run starts the process and the serving of its API.
+// run starts the process, unless the environment is to end already.
 func (e *environment) run(cmd *exec.Cmd) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.reason != "" {
+		return errs.New(errs.Unavailable, "function %s is being removed", e.fn.artifact.Name)
+	}
 	up := make(chan struct{})
 	proc, err := spawn(cmd, func(st *os.ProcessState) {
 		<-up
@@ -107,9 +118,19 @@ func (e *environment) run(cmd *exec.Cmd) error {
 		return err
 	}
 	e.proc = proc
-	e.api.serve()
+	e.memory.pid = proc.pid
 	close(up)
 	return nil
+}
+
+// signal sends sig to the process, if it was started.
+func (e *environment) signal(sig syscall.Signal) {
+	e.mu.Lock()
+	proc := e.proc
+	e.mu.Unlock()
+	if proc != nil {
+		proc.signal(sig)
+	}
 }
 
 // Alive is false once the process has ended.
@@ -127,8 +148,12 @@ func (e *environment) begin(inv *invocation) bool {
 		e.invoked = true
 		inv.init = e.initTook
 	}
-	e.phase, e.current, e.pending = running, inv, inv
+	e.phase, e.current, e.pending, e.asking = running, inv, inv, false
 	inv.handed = time.Now()
+	e.announceLocked(inv)
+	if e.fn.opts.Events.Platform != nil {
+		e.logs.platform(runtime.StartLine(inv.RequestID))
+	}
 	close(e.wake)
 	return true
 }
@@ -155,14 +180,8 @@ func (e *environment) await(ctx context.Context, inv *invocation) runtime.Result
 // expire answers inv with the timeout, unless it was just answered, and kills the process.
 func (e *environment) expire(inv *invocation) {
 	granted := min(time.Since(inv.handed), inv.Deadline.Sub(inv.handed))
-	e.mu.Lock()
-	late := e.completeLocked(inv, timedOut(inv.RequestID, granted))
-	if late {
-		e.reason = cmp.Or(e.reason, "timeout")
-	}
-	e.mu.Unlock()
-	if late {
-		e.proc.signal(syscall.SIGKILL)
+	if e.complete(inv, timedOut(inv.RequestID, granted), "timeout") {
+		e.signal(syscall.SIGKILL)
 	}
 }
 
@@ -171,19 +190,28 @@ func (e *environment) lingered(inv *invocation) {
 	e.mu.Lock()
 	late := e.phase == answered && e.current == inv
 	if late {
-		e.reason = cmp.Or(e.reason, "timeout")
+		e.becauseLocked("timeout")
 	}
 	e.mu.Unlock()
 	if late {
-		e.proc.signal(syscall.SIGKILL)
+		e.signal(syscall.SIGKILL)
 	}
 }
 
 // complete gives inv its result. It is false when it has one already or is not the current event.
-func (e *environment) complete(inv *invocation, res runtime.Result) bool {
+// end, if it is not empty, is why the environment ends with that: it gets no further event.
+func (e *environment) complete(inv *invocation, res runtime.Result, end string) bool {
+	res.MaxMemory = e.memory.peak()
 	e.mu.Lock()
-	defer e.mu.Unlock()
-	return e.completeLocked(inv, res)
+	ok := e.completeLocked(inv, res)
+	if ok && end != "" {
+		e.becauseLocked(end)
+	}
+	e.mu.Unlock()
+	if ok {
+		e.report(inv)
+	}
+	return ok
 }
 
 func (e *environment) completeLocked(inv *invocation, res runtime.Result) bool {
@@ -214,29 +242,47 @@ func (e *environment) poll() chan struct{} {
 	if e.fault != "" {
 		return nil
 	}
-	switch e.phase {
-	case starting:
-		e.initTook = time.Since(e.born)
-		close(e.ready)
-	case answered:
-		e.linger.Stop()
-		go e.giveBack(e.current, true, "closed") // not here: Release may wait for this very request
-	case idle:
-		close(e.wake)
-	case running:
-		if e.pending == nil {
-			return nil
-		}
-		// The poll before this one broke off before it took the event.
+	switch {
+	case e.phase == gone:
+		return nil
+	case e.phase == running && e.pending == nil:
+		return nil
+	case e.phase == running: // the poll before this one broke off before it took the event
 		e.wake = make(chan struct{})
 		close(e.wake)
 		return e.wake
-	case gone:
-		return nil
+	case e.asking: // this poll takes the place of the one before
+		close(e.wake)
 	}
-	e.phase = idle
+	e.asking = true
 	e.wake = make(chan struct{})
+	e.settleLocked()
 	return e.wake
+}
+
+// settleLocked makes the environment free once the process and all its extensions ask for more.
+func (e *environment) settleLocked() {
+	if !e.asking || e.reason != "" || e.fault != "" || slices.ContainsFunc(e.extensions, func(x *extension) bool { return x.busy }) {
+		return
+	}
+	switch e.phase {
+	case starting:
+		e.initTook = time.Since(e.born)
+		e.phase = idle
+		e.markReady()
+	case answered:
+		e.linger.Stop()
+		e.phase = idle
+		go e.giveBack(e.current, true, "closed") // not here: Release may wait for this very request
+	}
+}
+
+// markReady ends the init phase. e.mu is held.
+func (e *environment) markReady() {
+	if !e.readied {
+		e.readied = true
+		close(e.ready)
+	}
 }
 
 // take is the event for a poll that was woken, nil when a newer poll took its place. A poll whose
@@ -253,6 +299,9 @@ func (e *environment) take(ctx context.Context, wake chan struct{}) *invocation 
 }
 
 func (e *environment) giveBack(inv *invocation, healthy bool, reason string) {
+	if worn := e.memory.over(e.fn.limits.Memory); healthy && worn != "" {
+		healthy, reason = false, worn
+	}
 	e.fn.pool.Release(e, healthy, reason)
 	close(inv.over)
 }
@@ -265,7 +314,7 @@ func (e *environment) failInit(fault string) bool {
 		return false
 	}
 	e.fault = fault
-	close(e.ready)
+	e.markReady()
 	return true
 }
 
@@ -287,40 +336,56 @@ func (e *environment) initFault() string {
 func (e *environment) End(reason string) {
 	e.because(reason)
 	e.mu.Lock()
-	notice := len(e.extensions) > 0
-	e.mu.Unlock()
-	if notice && e.proc.alive() {
-		e.proc.signal(syscall.SIGTERM)
-		select {
-		case <-e.proc.ended:
-		case <-time.After(shutdownTime):
+	var notice time.Duration
+	for _, x := range e.extensions {
+		notice = max(notice, shutdownTime)
+		if x.proc != nil {
+			notice = externalShare
 		}
 	}
-	e.proc.signal(syscall.SIGKILL)
+	proc := e.proc
+	e.mu.Unlock()
+	if notice > 0 && proc != nil && proc.alive() {
+		proc.signal(syscall.SIGTERM)
+		select {
+		case <-proc.ended:
+		case <-time.After(notice):
+		}
+	}
+	e.signal(syscall.SIGKILL)
 	<-e.done
 }
 
 func (e *environment) because(reason string) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.reason = cmp.Or(e.reason, reason)
+	e.becauseLocked(reason)
+}
+
+// becauseLocked gives the reason of the end, unless there is one already.
+func (e *environment) becauseLocked(reason string) {
+	if e.reason == "" {
+		e.reason = reason
+		close(e.ending)
+	}
 }
 
 func (e *environment) kill(reason string) {
 	e.because(reason)
-	e.proc.signal(syscall.SIGKILL)
+	e.signal(syscall.SIGKILL)
 }
 
 // exited follows the end of the process: it takes what was posted and written before, answers
 // the current invocation if that did not, and gives everything back.
 func (e *environment) exited(st *os.ProcessState) {
 	e.because("exit: " + strings.TrimPrefix(st.String(), "exit "))
+	e.memory.ended(st)
 	e.api.drain(drainLimit)
 	e.mu.Lock()
 	inv := e.current
 	e.mu.Unlock()
 	if inv != nil {
-		e.complete(inv, exited(inv.RequestID, st))
+		e.complete(inv, exited(inv.RequestID, st), "")
 	}
 	e.mu.Lock()
 	was, reason := e.phase, e.reason
@@ -329,6 +394,7 @@ func (e *environment) exited(st *os.ProcessState) {
 		e.linger.Stop()
 	}
 	e.mu.Unlock()
+	e.stopExtensions(reason, time.Now().Add(externalTime-externalShare))
 	e.api.close()
 	e.logs.finish()
 	if err := os.RemoveAll(e.tmp); err != nil {

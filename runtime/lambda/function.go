@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"math/rand/v2"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
@@ -33,6 +34,10 @@ type function struct {
 	artifact runtime.Artifact
 	limits   runtime.Limits
 	opts     Options
+	program  program
+	external []externalExtension
+	keys     Credentials
+	revoke   func()
 	pool     *runtime.Pool[*environment]
 
 	// settling is the over channel of the newest invocation that was answered, until it is over.
@@ -44,8 +49,14 @@ type function struct {
 	ended  sync.WaitGroup // counts live
 }
 
-func newFunction(a runtime.Artifact, l runtime.Limits, o Options) *function {
-	f := &function{artifact: a, limits: l, opts: o, live: make(map[*environment]struct{})}
+func newFunction(a runtime.Artifact, l runtime.Limits, o Options, p program, external []externalExtension) *function {
+	f := &function{artifact: a, limits: l, opts: o, program: p, external: external, live: make(map[*environment]struct{})}
+	// The host's endpoints take the caller's account from such an access key.
+	f.keys, f.revoke = Credentials{a.Account, "shardmill", "shardmill"}, func() {}
+	if o.Credentials != nil {
+		f.keys, f.revoke = o.Credentials(a)
+		f.revoke = sync.OnceFunc(f.revoke)
+	}
 	f.pool = runtime.NewPool(l, f.start)
 	return f
 }
@@ -105,8 +116,8 @@ func (f *function) fill(in *runtime.Invocation) error {
 	if in.TraceID == "" {
 		in.TraceID = fmt.Sprintf("Root=1-%08x-%08x%016x;Parent=%016x;Sampled=0", time.Now().Unix(), rand.Uint32(), rand.Uint64(), rand.Uint64())
 	}
-	if in.Deadline.IsZero() {
-		in.Deadline = time.Now().Add(f.limits.Timeout)
+	if in.Deadline.IsZero() { // the timeout counts from when a process has the event, which may have to start
+		in.Deadline = time.Now().Add(f.limits.InitTimeout + f.limits.Timeout)
 	}
 	return nil
 }
@@ -147,23 +158,19 @@ func (f *function) refusal(err error) error {
 // start makes a ready environment: it is the pool's start function.
 func (f *function) start(ctx context.Context) (*environment, error) {
 	born := time.Now()
-	env, err := f.launch(born)
+	ctx, cancel := context.WithTimeoutCause(ctx, f.limits.InitTimeout, errInitTimeout)
+	defer cancel()
+	env, err := f.launch(ctx, born)
 	if err != nil {
 		return nil, err
 	}
-	budget := time.NewTimer(f.limits.InitTimeout)
-	defer budget.Stop()
 	select {
 	case <-env.ready:
 	case <-env.done:
-	case <-budget.C:
-		env.kill("init: timeout")
-		<-env.done
-		return nil, f.startFailure(env, fmt.Sprintf("it did not ask for an event (GET /2018-06-01/runtime/invocation/next) within %s", f.limits.InitTimeout))
 	case <-ctx.Done():
-		env.kill("init: cancelled")
+		err := f.unready(ctx, env, "it did not ask for an event (GET /2018-06-01/runtime/invocation/next)")
 		<-env.done
-		return nil, errs.Wrap(errs.Unavailable, ctx.Err(), "function %s was still starting after %s when its caller gave up", f.artifact.Name, time.Since(born).Round(time.Millisecond))
+		return nil, err
 	}
 	if fault := env.initFault(); fault != "" {
 		env.kill("init: error")
@@ -176,17 +183,42 @@ func (f *function) start(ctx context.Context) (*environment, error) {
 	return env, nil
 }
 
+var errInitTimeout = errors.New("the init phase took too long")
+
+// unready kills an environment that was not ready when ctx ended, and says what is wrong: missing
+// is what it had not done by then.
+func (f *function) unready(ctx context.Context, env *environment, missing string) error {
+	if errors.Is(context.Cause(ctx), errInitTimeout) {
+		env.kill("init: timeout")
+		return f.startFailure(env, fmt.Sprintf("%s within %s", missing, f.limits.InitTimeout))
+	}
+	env.kill("init: cancelled")
+	return errs.Wrap(errs.Unavailable, ctx.Err(), "function %s was still starting after %s when its caller gave up", f.artifact.Name, time.Since(env.born).Round(time.Millisecond))
+}
+
 // startFailure is the sentence about a bootstrap that did not come up, with what it wrote.
 func (f *function) startFailure(env *environment, fault string) error {
+	env.logs.catchUp()
 	if output := env.logs.lastLines(); output != "" {
 		fault += "; its last output: " + output
 	}
-	return errs.New(errs.Invalid, "the bootstrap of function %s failed to start: %s", f.artifact.Name, fault)
+	return errs.New(errs.Invalid, "%s of function %s failed to start: %s", f.what(), f.artifact.Name, fault)
+}
+
+// what names the program of f in sentences.
+func (f *function) what() string {
+	if f.artifact.Kind == runtime.KindBootstrap {
+		return "the bootstrap"
+	}
+	return "the " + languages[f.artifact.Kind].name + " process"
 }
 
 // launchFailure explains why execve failed, or the fork before it.
 func (f *function) launchFailure(err error) error {
-	if fault := checkBootstrap(f.artifact.Path); fault != nil {
+	if f.artifact.Kind != runtime.KindBootstrap {
+		return errs.Wrap(errs.Unavailable, err, "%s cannot be started for function %s", f.program.path, f.artifact.Name)
+	}
+	if fault := checkBootstrap(filepath.Dir(f.program.path)); fault != nil {
 		return fault
 	}
 	switch {
@@ -198,34 +230,49 @@ func (f *function) launchFailure(err error) error {
 	return errs.Wrap(errs.Unavailable, err, "the host cannot start a process for function %s now", f.artifact.Name)
 }
 
-// launch starts a process with its listener, logs and folder. On an error nothing is left.
-func (f *function) launch(born time.Time) (*environment, error) {
+// launch starts an environment: its listener, logs and folder, its extensions, which register, and
+// then its process. On an error nothing is left.
+func (f *function) launch(ctx context.Context, born time.Time) (*environment, error) {
 	env, w, err := newEnvironment(f, born)
 	if err != nil {
 		return nil, errs.Wrap(errs.Internal, err, "preparing an environment of function %s", f.artifact.Name)
 	}
 	defer w.Close()
-	cmd := exec.Command(filepath.Join(f.artifact.Path, bootstrapName))
-	cmd.Dir = f.artifact.Path
-	cmd.Env = variables(f.artifact, f.limits.Memory, env.tmp, env.api.address(), born)
-	cmd.Stdout, cmd.Stderr = w, w
-	if err := f.run(env, cmd); err != nil {
-		env.discard(w)
+	if err := f.adopt(env); err != nil {
+		env.abandon(w)
+		return nil, err
+	}
+	around := surroundings{f.artifact, f.limits.Memory, f.program, f.keys, env.tmp, env.api.address(), born}
+	if err := f.boot(ctx, env, &around, w); err != nil {
+		env.abandon(w)
+		f.disown(env)
 		return nil, err
 	}
 	return env, nil
 }
 
-// run starts the process unless the function is closed. Close and the environment's end need the
-// same lock, so they find the environment complete.
-func (f *function) run(env *environment, cmd *exec.Cmd) error {
+// boot starts the processes of an environment.
+func (f *function) boot(ctx context.Context, env *environment, around *surroundings, w *os.File) error {
+	env.api.serve()
+	if err := f.bootExtensions(ctx, env, around, w); err != nil {
+		return err
+	}
+	cmd := exec.Command(f.program.path, f.program.args...)
+	cmd.Dir = f.artifact.Path
+	cmd.Env = around.variables()
+	cmd.Stdout, cmd.Stderr = w, w
+	if err := env.run(cmd); err != nil {
+		return f.launchFailure(err)
+	}
+	return nil
+}
+
+// adopt makes env known to Close, unless that ran already.
+func (f *function) adopt(env *environment) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.closed {
 		return errs.New(errs.Unavailable, "function %s is being removed", f.artifact.Name)
-	}
-	if err := env.run(cmd); err != nil {
-		return f.launchFailure(err)
 	}
 	f.live[env] = struct{}{}
 	f.ended.Add(1)
@@ -254,5 +301,9 @@ func (f *function) Close() error {
 	}
 	f.pool.Close()
 	f.ended.Wait()
+	f.revoke()
 	return nil
 }
+
+// Failing is why the function's processes do not start any more, nil while they do.
+func (f *function) Failing() error { return f.pool.Failing() }

@@ -2,6 +2,7 @@ package lambda
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -168,4 +169,11 @@ func waitDead(t *testing.T, pid int) {
 			t.Fatalf("process %d is still there", pid)
 		}
 	}
+}
+
+// documentMessage is the errorMessage of an error document.
+func documentMessage(payload []byte) string {
+	var doc errorDocument
+	json.Unmarshal(payload, &doc)
+	return doc.Message
 }

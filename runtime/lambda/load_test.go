@@ -133,15 +133,15 @@ func TestLoadRefusesUnusableVariables(t *testing.T) {
 			t.Errorf("%s: got %v", name, err)
 		}
 	}
-	if err := checkVariables(map[string]string{"AB": "x\x00"}); !errs.Is(err, errs.Invalid) {
+	if err := runtime.CheckVariables(map[string]string{"AB": "x\x00"}); !errs.Is(err, errs.Invalid) {
 		t.Errorf("a NUL byte: got %v", err)
 	}
-	fits := map[string]string{"AB": strings.Repeat("x", maxVariables-len(`{"AB":""}`))}
-	if err := checkVariables(fits); err != nil {
+	fits := map[string]string{"AB": strings.Repeat("x", 4096-len(`{"AB":""}`))}
+	if err := runtime.CheckVariables(fits); err != nil {
 		t.Errorf("4096 bytes: got %v", err)
 	}
 	fits["AB"] += "x"
-	if err := checkVariables(fits); !errs.Is(err, errs.Invalid) || !strings.Contains(err.Error(), "exceeded the 4KB limit. String measured: {") {
+	if err := runtime.CheckVariables(fits); !errs.Is(err, errs.Invalid) || !strings.Contains(err.Error(), "exceeded the 4KB limit. String measured: {") {
 		t.Errorf("4097 bytes: got %.100v", err)
 	}
 }

@@ -31,7 +31,7 @@ const (
 type capture struct {
 	r    *os.File
 	raw  syscall.RawConn
-	sink func(requestID, line string) // nil: nobody listens
+	sink sink // nil: nobody listens
 
 	queue   chan logLine
 	queued  atomic.Int64  // bytes in queue
@@ -45,12 +45,36 @@ type capture struct {
 	partial []byte // a line without its end
 	request string
 	tail    []string
+	ended   bool // queue is closed
 }
 
-type logLine struct{ request, text string }
+// sink takes a line; platform says that it is the service's own and not the handler's.
+type sink func(requestID, line string, platform bool)
+
+// sink is where the lines of a function go, nil when nobody listens.
+func (f *function) sink() sink {
+	name, on := f.artifact.Name, f.opts.Events
+	if on.Log == nil && on.Platform == nil {
+		return nil
+	}
+	return func(requestID, line string, platform bool) {
+		to := on.Log
+		if platform {
+			to = on.Platform
+		}
+		if to != nil {
+			to(name, requestID, line)
+		}
+	}
+}
+
+type logLine struct {
+	request, text string
+	platform      bool
+}
 
 // newCapture returns a capture and the pipe's end to give to the process; the caller closes that.
-func newCapture(sink func(requestID, line string)) (*capture, *os.File, error) {
+func newCapture(sink sink) (*capture, *os.File, error) {
 	r, w, err := os.Pipe()
 	if err != nil {
 		return nil, nil, err
@@ -86,7 +110,6 @@ func (c *capture) drain() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.flush()
-	close(c.queue)
 }
 
 // takeLocked reads and processes what is there, at most a buffer full. It is 0 and nil at the
@@ -110,6 +133,28 @@ func (c *capture) takeLocked(fd int) (int, error) {
 func (c *capture) setRequest(id string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.catchUpLocked()
+	c.request = id
+}
+
+// platform writes lines of the service's own behind what the process has written so far.
+func (c *capture) platform(lines ...string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.catchUpLocked()
+	for _, l := range lines {
+		c.tell(l, true)
+	}
+}
+
+// catchUp takes what the process has written so far.
+func (c *capture) catchUp() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.catchUpLocked()
+}
+
+func (c *capture) catchUpLocked() {
 	c.raw.Control(func(fd uintptr) {
 		for taken := 0; taken < len(c.buf); {
 			n, _ := c.takeLocked(int(fd))
@@ -120,7 +165,6 @@ func (c *capture) setRequest(id string) {
 		}
 	})
 	c.flush()
-	c.request = id
 }
 
 // lines splits data into lines; the caller holds mu.
@@ -162,20 +206,22 @@ func (c *capture) emit() {
 		}
 		c.tail = append(c.tail, strings.Clone(strings.ToValidUTF8(text[:min(len(text), tailBytes)], "")))
 	}
-	if c.sink == nil {
-		return
-	}
-	if !c.offer(text) {
+	c.tell(text, false)
+}
+
+// tell queues a line, or counts it as dropped.
+func (c *capture) tell(text string, platform bool) {
+	if c.sink != nil && !c.ended && !c.offer(text, platform) {
 		c.dropped.Add(1)
 	}
 }
 
-func (c *capture) offer(text string) bool {
+func (c *capture) offer(text string, platform bool) bool {
 	if c.queued.Load()+int64(len(text)) > queueBytes {
 		return false
 	}
 	select {
-	case c.queue <- logLine{c.request, text}:
+	case c.queue <- logLine{c.request, text, platform}:
 		c.queued.Add(int64(len(text)))
 		return true
 	default:
@@ -187,10 +233,10 @@ func (c *capture) deliver() {
 	defer close(c.told)
 	for l := range c.queue {
 		c.queued.Add(-int64(len(l.text)))
-		c.sink(l.request, l.text)
+		c.sink(l.request, l.text, l.platform)
 		// A line is dropped only while others wait, so after the last one the count is complete.
 		if n := c.dropped.Swap(0); n > 0 {
-			c.sink(l.request, fmt.Sprintf("[shardmill: %d log lines dropped, they came faster than they were taken]", n))
+			c.sink(l.request, fmt.Sprintf("[shardmill: %d log lines dropped, they came faster than they were taken]", n), false)
 		}
 	}
 }
@@ -205,6 +251,10 @@ func (c *capture) finish() {
 	c.stop.Store(true)
 	c.r.Close()
 	<-c.read
+	c.mu.Lock()
+	c.ended = true
+	close(c.queue)
+	c.mu.Unlock()
 	select {
 	case <-c.told:
 	case <-time.After(drainLimit):

@@ -100,7 +100,7 @@ func TestALogFloodComesComplete(t *testing.T) {
 func collect(t testing.TB, text string) []string {
 	t.Helper()
 	var lines []string
-	c, w, err := newCapture(func(_, line string) { lines = append(lines, line) })
+	c, w, err := newCapture(func(_, line string, _ bool) { lines = append(lines, line) })
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -118,7 +118,7 @@ func TestExtensionRegistration(t *testing.T) {
 	const register, name = "/2020-01-01/extension/register", "Lambda-Extension-Name"
 	p.refused(p.do("POST", register, `{"events":[]}`), 403, "Extension.InvalidExtensionName")
 	p.refused(p.do("POST", register, `{"events":["SHUTDOWN"]}`, name, "x"), 403, "Extension.InvalidEventType")
-	p.refused(p.do("POST", register, `{"events":["INVOKE"]}`, name, "x"), 403, "Extension.InvalidEventType")
+	p.refused(p.do("POST", register, `{"events":["RESTORE"]}`, name, "x"), 403, "Extension.InvalidEventType")
 	p.refused(p.do("POST", register, `{"events":7}`, name, "x"), 400, "InvalidRequestFormat")
 	got := p.do("POST", register, `{"events":[]}`, name, "x0", "Lambda-Extension-Accept-Feature", "accountId")
 	if got.status != 200 || got.body != `{"accountId":"123456789012","functionName":"f","functionVersion":"$LATEST","handler":"bootstrap"}` || len(got.header.Get("Lambda-Extension-Identifier")) != 36 {

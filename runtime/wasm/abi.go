@@ -1,12 +1,15 @@
 package wasm
 
 import (
+	"errors"
 	"fmt"
 	"sort"
 	"strings"
+
+	"github.com/shardmill/shardmill/runtime"
 )
 
-// ABIs, by the words of ABI.md.
+// ABIs, by the words of ABI.md and of runtime.Artifact.ABI.
 const (
 	abiNative = "native"
 	abiPull   = "pull"
@@ -25,31 +28,68 @@ const (
 	exportCommand   = "_start"
 )
 
-// moduleInfo is the compile job's answer to the host.
+// moduleInfo is what a compile job learns of a module.
 type moduleInfo struct {
-	ABI         string `json:"abi"`
-	MemoryPages uint32 `json:"memoryPages"` // the module's minimum
+	ABI         string            `json:"abi"`            // what the module looks like
+	Unfit       map[string]string `json:"unfit"`          // by ABI: why the module cannot be served by it
+	Uses        []string          `json:"uses,omitempty"` // functions imported from shardmill
+	MemoryPages uint32            `json:"memoryPages"`    // the module's minimum
 }
 
-// detect finds the ABI a module is served by and checks that it can be.
-func detect(m *module) (string, error) {
+// describe finds the ABI a module looks like and those it cannot be served by. Its error says
+// that there is none.
+func describe(m *module) (moduleInfo, error) {
+	info := moduleInfo{Unfit: map[string]string{}, MemoryPages: m.memoryPages}
+	for _, i := range m.imports {
+		if i.module == hostModule && i.kind == externFunc {
+			info.Uses = append(info.Uses, i.name)
+		}
+	}
+	for abi, check := range map[string]func(*module) error{abiNative: checkNative, abiPull: checkPull, abiStdio: checkStdio} {
+		if err := check(m); err != nil {
+			info.Unfit[abi] = err.Error()
+		}
+	}
 	_, native := m.exports[exportMarker]
 	_, command := m.exports[exportCommand]
 	switch {
 	case native:
-		return abiNative, checkNative(m)
+		info.ABI = abiNative
 	case m.importsFunc(hostModule, "next"):
-		return "", fmt.Errorf("the module imports shardmill.next (the %s ABI), which this version of shardmill does not serve yet; export the native batch ABI (%s), or deploy the handler as a native bootstrap", abiPull, exportMarker)
+		info.ABI = abiPull
 	case command:
-		return abiStdio, checkExport(m, exportCommand, signature{}, true)
+		info.ABI = abiStdio
+	}
+	if len(info.Unfit) < 3 {
+		return info, nil
+	}
+	if info.ABI != "" {
+		return info, errors.New(info.Unfit[info.ABI])
 	}
 	for name := range m.exports {
 		if strings.HasPrefix(name, "shardmill_abi_") {
-			return "", fmt.Errorf("the module speaks %s, this version of shardmill speaks %s", clip(name), exportMarker)
+			return info, fmt.Errorf("the module speaks %s, this version of shardmill speaks %s", clip(name), exportMarker)
 		}
 	}
-	return "", fmt.Errorf("the module speaks no ABI of shardmill: export %s, %s and %s (native batch, see sdk/ABI.md), or import shardmill.next (pull), or be a WASI command that exports %s (stdio)",
+	return info, fmt.Errorf("the module speaks no ABI of shardmill: export %s, %s and %s (native batch, see sdk/ABI.md), or import shardmill.next (pull), or be a WASI command that exports %s (stdio)",
 		exportMarker, exportAlloc, exportTransform, exportCommand)
+}
+
+// choose is the ABI that serves the module: the one that is wanted, or what it looks like.
+func (i moduleInfo) choose(want string) (string, error) {
+	switch want {
+	case "":
+		if why := i.Unfit[i.ABI]; why != "" {
+			return "", errors.New(why)
+		}
+		return i.ABI, nil
+	case abiNative, abiPull, abiStdio:
+		if why := i.Unfit[want]; why != "" {
+			return "", fmt.Errorf("the ABI %q is asked for, but %s", want, why)
+		}
+		return want, nil
+	}
+	return "", fmt.Errorf("the ABI %q does not exist; there are %q, %q and %q", want, abiNative, abiPull, abiStdio)
 }
 
 func (m *module) importsFunc(mod, name string) bool {
@@ -62,6 +102,9 @@ func (m *module) importsFunc(mod, name string) bool {
 }
 
 func checkNative(m *module) error {
+	if _, ok := m.exports[exportMarker]; !ok {
+		return fmt.Errorf("the module does not export %s, the mark of the native batch ABI", exportMarker)
+	}
 	if e, ok := m.exports["memory"]; !ok || e.kind != externMemory {
 		return fmt.Errorf(`the module does not export its memory as "memory", which the native batch ABI needs`)
 	}
@@ -84,6 +127,30 @@ func checkNative(m *module) error {
 	return nil
 }
 
+func checkPull(m *module) error {
+	switch {
+	case !m.importsFunc(hostModule, "next"):
+		return errors.New("the module does not import shardmill.next, by which the pull ABI gets its events")
+	case !m.importsFunc(hostModule, "respond"):
+		return errors.New("the module imports shardmill.next but not shardmill.respond, so it cannot answer")
+	}
+	return checkCommand(m, "pull")
+}
+
+func checkStdio(m *module) error {
+	if m.importsFunc(hostModule, "next") {
+		return errors.New("the module imports shardmill.next, so it does not read its events from stdin")
+	}
+	return checkCommand(m, "stdio")
+}
+
+func checkCommand(m *module, abi string) error {
+	if _, ok := m.exports[exportCommand]; !ok {
+		return fmt.Errorf("the module does not export %s, which the %s ABI needs", exportCommand, abi)
+	}
+	return checkExport(m, exportCommand, signature{}, true)
+}
+
 func checkExport(m *module, name string, want signature, required bool) error {
 	e, ok := m.exports[name]
 	switch {
@@ -99,6 +166,36 @@ func checkExport(m *module, name string, want signature, required bool) error {
 	return nil
 }
 
+// grantOf names the grant that a function of module shardmill needs; "" is none.
+func grantOf(function string) string {
+	switch function {
+	case "metric":
+		return "metrics"
+	case "state_get", "state_put":
+		return "state"
+	case "emit":
+		return "emit"
+	}
+	return ""
+}
+
+// checkGrants refuses a module that imports what its function was not granted, or what this host
+// does not have.
+func checkGrants(info moduleInfo, g runtime.Grants, s runtime.Services) error {
+	granted := map[string]bool{"": true, "metrics": g.Metrics, "state": g.State, "emit": len(g.Emit) > 0}
+	there := map[string]bool{"": true, "metrics": true, "state": s.State != nil, "emit": s.Streams != nil}
+	for _, name := range info.Uses {
+		grant := grantOf(name)
+		if !granted[grant] {
+			return fmt.Errorf("it imports shardmill.%s, which needs the grant %q; name it under grants in the function's manifest, or build the module without it", name, grant)
+		}
+		if !there[grant] {
+			return fmt.Errorf("it imports shardmill.%s, but this host has nothing behind the grant %q", name, grant)
+		}
+	}
+	return nil
+}
+
 // checkImports refuses imports that the worker does not provide. provided maps module and name
 // to a signature.
 func checkImports(m *module, provided map[string]map[string]signature) error {
@@ -109,7 +206,7 @@ func checkImports(m *module, provided map[string]map[string]signature) error {
 		case i.kind != externFunc:
 			return fmt.Errorf("the module imports the %s %q; only functions can be imported", externNames[i.kind], i.String())
 		case !ok && i.module == hostModule:
-			return fmt.Errorf("the module imports %q, which is not granted; granted are shardmill.log, shardmill.error and shardmill.config", i.String())
+			return fmt.Errorf("the module imports %q, which does not exist; module %s has %s", i.String(), hostModule, strings.Join(hostNames(), ", "))
 		case !ok:
 			unknown = append(unknown, fmt.Sprintf("%q", i.String()))
 		case i.sig != want:

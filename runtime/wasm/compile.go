@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"io"
-	"io/fs"
 	"os"
 	"path/filepath"
 	goruntime "runtime"
@@ -15,10 +14,13 @@ import (
 
 // compiler is the host's side of compile jobs.
 type compiler struct {
-	cacheDir string
-	spawner  *spawner
-	flights  flights
-	slots    chan struct{}
+	cache   cache
+	spawner *spawner
+	flights flights
+	slots   chan struct{}
+
+	cpuSeconds func(size int64) uint64 // what a job may take; tests take less
+	dataBytes  uint64
 }
 
 // compileJob names the work: the module's file and what it must hash to.
@@ -36,12 +38,19 @@ type compileSpec struct {
 
 const compileData = 1 << 30 // RLIMIT_DATA of a compile job
 
-func newCompiler(cacheDir string, s *spawner) *compiler {
+func newCompiler(o Options, s *spawner) *compiler {
+	limit := o.CacheBytes
+	if limit == 0 {
+		limit = defaultCacheBytes
+	}
 	return &compiler{
-		cacheDir: cacheDir,
-		spawner:  s,
-		flights:  flights{m: map[string]*flight{}},
-		slots:    make(chan struct{}, max(1, goruntime.NumCPU()/2)),
+		cache:   cache{dir: o.CacheDir, limit: limit, pinned: map[string]int{}},
+		spawner: s,
+		flights: flights{m: map[string]*flight{}},
+		slots:   make(chan struct{}, max(1, goruntime.NumCPU()/2)),
+
+		cpuSeconds: cpuSeconds,
+		dataBytes:  compileData,
 	}
 }
 
@@ -51,38 +60,37 @@ func cpuSeconds(size int64) uint64 { return 5 + 2*uint64(size>>20) }
 // wallTime is how long a job may take on a busy machine.
 func wallTime(size int64) time.Duration { return 10 * time.Duration(cpuSeconds(size)) * time.Second }
 
-// dir is the module's own cache folder. No worker of another module can reach it by its own name.
-func (c *compiler) dir(hash string) string { return filepath.Join(c.cacheDir, hash) }
-
-// compile makes sure that the module is compiled and says what it is. Jobs for one module are
-// joined, and only half of the cores compile at any time.
-func (c *compiler) compile(ctx context.Context, j compileJob) (moduleInfo, error) {
-	return c.flights.do(ctx, j.hash, func() (moduleInfo, error) {
+// compile makes sure that the module is compiled and says what it is and how large its code is.
+// Jobs for one module are joined, and only half of the cores compile at any time.
+func (c *compiler) compile(ctx context.Context, j compileJob) (cacheFacts, error) {
+	if facts, ok := c.cache.look(j.hash); ok {
+		return facts, nil
+	}
+	return c.flights.do(ctx, j.hash, func() (cacheFacts, error) {
 		c.slots <- struct{}{}
 		defer func() { <-c.slots }()
-		return c.run(j)
-	})
-}
-
-// cached is the size of the module's compiled code, 0 when there is none.
-func (c *compiler) cached(hash string) (size int64) {
-	filepath.WalkDir(c.dir(hash), func(_ string, d fs.DirEntry, err error) error {
-		if err == nil && d.Type().IsRegular() {
-			if info, err := d.Info(); err == nil {
-				size += info.Size()
-			}
+		info, err := c.run(j)
+		if err != nil {
+			os.RemoveAll(c.cache.folder(j.hash)) // what a job left that failed is of no use
+			return cacheFacts{}, err
 		}
-		return nil
+		if err := c.cache.remember(j.hash, info); err != nil {
+			return cacheFacts{}, errs.Wrap(errs.Unavailable, err, "the compiled code of module %q cannot be kept", j.name)
+		}
+		facts, ok := c.cache.look(j.hash)
+		if !ok {
+			return cacheFacts{}, errs.New(errs.Unavailable, "the compiled code of module %q vanished from the cache %s", j.name, c.cache.dir)
+		}
+		return facts, nil
 	})
-	return size
 }
 
 func (c *compiler) run(j compileJob) (moduleInfo, error) {
 	var info moduleInfo
-	if c.cacheDir == "" {
+	if c.cache.dir == "" {
 		return info, errs.New(errs.Internal, "the WebAssembly engine has no cache directory")
 	}
-	dir, err := filepath.Abs(c.dir(j.hash))
+	dir, err := filepath.Abs(c.cache.folder(j.hash))
 	if err == nil {
 		err = os.MkdirAll(dir, 0o700)
 	}
@@ -113,7 +121,7 @@ func (c *compiler) converse(ctx context.Context, p *process, j compileJob, dir s
 		drained <- tail
 	}()
 	p.ch.max = 64 << 10
-	spec, _ := json.Marshal(compileSpec{dir, cpuSeconds(j.size), compileData})
+	spec, _ := json.Marshal(compileSpec{dir, c.cpuSeconds(j.size), c.dataBytes})
 	werr := p.ch.writeBytes(header{kind: kindLoad}, spec)
 	h, payload, rerr := p.ch.read()
 	stop()
@@ -122,7 +130,7 @@ func (c *compiler) converse(ctx context.Context, p *process, j compileJob, dir s
 	waitErr := p.cmd.Wait()
 	p.close()
 	switch {
-	case rerr == nil && h.kind == kindReady && json.Unmarshal(payload, &info) == nil && (info.ABI == abiNative || info.ABI == abiStdio):
+	case rerr == nil && h.kind == kindReady && json.Unmarshal(payload, &info) == nil:
 		return info, nil
 	case rerr == nil && h.kind == kindFault && len(payload) > 1:
 		return info, errs.New(errs.Invalid, "module %q is refused: %s", j.name, printable(payload[1:], 2048, false))
@@ -130,7 +138,7 @@ func (c *compiler) converse(ctx context.Context, p *process, j compileJob, dir s
 		return info, errs.New(errs.Invalid, "module %q did not compile within %s; the machine is too busy, or the module's functions are too large", j.name, wallTime(j.size))
 	case werr == nil && rerr == io.EOF:
 		return info, errs.Wrap(errs.Invalid, waitErr, "compiling module %q took more than its limits of %d seconds of processor time and %d MiB of memory, or broke the compiler: %s",
-			j.name, cpuSeconds(j.size), compileData>>20, printable(tail, 200, false))
+			j.name, c.cpuSeconds(j.size), c.dataBytes>>20, printable(tail, 200, false))
 	}
 	return info, errs.New(errs.Internal, "the compile job of module %q answered out of protocol", j.name)
 }

@@ -75,6 +75,10 @@ const (
 	typeFd               // (i32, i32, i32, i32) -> i32
 	typeTake             // (i32) -> ()
 	typeAbort            // (i32, i32, i32, i32) -> ()
+	typeMetric           // (i32, i32, f64) -> ()
+	typeEmit             // six i32 -> i32
+	typeNext             // (i32, i32) -> i32
+	typeRespond          // five i32 -> i32
 )
 
 var testTypes = [][]byte{
@@ -86,6 +90,10 @@ var testTypes = [][]byte{
 	{0x60, 4, typeI32, typeI32, typeI32, typeI32, 1, typeI32},
 	{0x60, 1, typeI32, 0},
 	{0x60, 4, typeI32, typeI32, typeI32, typeI32, 0},
+	{0x60, 3, typeI32, typeI32, 0x7c, 0},
+	{0x60, 6, typeI32, typeI32, typeI32, typeI32, typeI32, typeI32, 1, typeI32},
+	{0x60, 2, typeI32, typeI32, 1, typeI32},
+	{0x60, 5, typeI32, typeI32, typeI32, typeI32, typeI32, 1, typeI32},
 }
 
 type testImport struct {

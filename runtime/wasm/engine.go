@@ -17,8 +17,12 @@ type Options struct {
 	// CacheDir keeps compiled modules, one folder a module, named by the module's sha256. It is
 	// made with mode 0700 when it is not there. Whoever can write to it can run code in workers.
 	CacheDir string
-	// Events hears of starts, ends and guest log lines.
+	// CacheBytes bounds that directory, default 1 GiB: modules that no function uses go first.
+	CacheBytes int64
+	// Events hears of starts, ends, guest log lines and metrics.
 	Events runtime.Events
+	// Services are lent to functions with the grants for them.
+	Services runtime.Services
 }
 
 // Engine runs WebAssembly modules. It is safe for concurrent use.
@@ -33,7 +37,7 @@ var _ runtime.Engine = (*Engine)(nil)
 // New returns an engine. It starts nothing until the first Load.
 func New(o Options) *Engine {
 	s := newSpawner()
-	return &Engine{options: o, spawner: s, compiler: newCompiler(o.CacheDir, s)}
+	return &Engine{options: o, spawner: s, compiler: newCompiler(o, s)}
 }
 
 // Close ends the engine: later loads and starts fail with errs.Unavailable. Close the functions
@@ -51,8 +55,8 @@ func (e *Engine) Isolation() Isolation { return e.spawner.level() }
 func (e *Engine) Accepts(a runtime.Artifact) bool { return a.Kind == runtime.KindWasm }
 
 // Load compiles a module, or finds it compiled, starts one environment and proves that it
-// answers. The Function of a native batch module is a runtime.RecordProcessor; that of a stdio
-// module is not.
+// answers. The Function of a native batch module is a runtime.RecordProcessor; those of pull and
+// stdio modules are not.
 //
 // Errors are errs.Invalid when the module is at fault (unfit, over a limit, not ready within
 // l.InitTimeout), Throttled when ctx ended first, Unavailable when no process could be started.
@@ -69,14 +73,30 @@ func (e *Engine) Load(ctx context.Context, a runtime.Artifact, l runtime.Limits)
 		return nil, err
 	}
 	job := compileJob{name: a.Name, path: a.Path, hash: hash, size: size}
-	info, err := e.compiler.compile(ctx, job)
+	e.compiler.cache.pin(hash)
+	fn, err := e.load(ctx, a, l, job)
+	if err != nil {
+		e.compiler.cache.unpin(hash)
+	}
+	return fn, err
+}
+
+func (e *Engine) load(ctx context.Context, a runtime.Artifact, l runtime.Limits, job compileJob) (runtime.Function, error) {
+	facts, err := e.compiler.compile(ctx, job)
 	if err != nil {
 		return nil, err
 	}
-	if need := int64(info.MemoryPages) * pageBytes; need > l.Memory {
+	if need := int64(facts.Info.MemoryPages) * pageBytes; need > l.Memory {
 		return nil, errs.New(errs.Invalid, "module %q starts with %d bytes of memory, the function's memory limit is %d; raise the limit or link with a smaller initial memory", a.Name, need, l.Memory)
 	}
-	f := newFunction(e, a, l, job, info)
+	abi, err := facts.Info.choose(a.ABI)
+	if err == nil {
+		err = checkGrants(facts.Info, a.Grants, e.options.Services)
+	}
+	if err != nil {
+		return nil, errs.New(errs.Invalid, "module %q is refused: %v", a.Name, err)
+	}
+	f := newFunction(e, a, l, job, abi)
 	fn := f.door()
 	if err := f.prove(ctx, fn); err != nil {
 		f.pool.Close()
@@ -123,9 +143,9 @@ func hashModule(a runtime.Artifact) (hash string, size int64, err error) {
 
 // flight is work that several callers wait for.
 type flight struct {
-	done chan struct{}
-	info moduleInfo
-	err  error
+	done  chan struct{}
+	facts cacheFacts
+	err   error
 }
 
 // flights runs each key's work once at a time.
@@ -136,14 +156,14 @@ type flights struct {
 
 // do returns the outcome of work for key, joining work under way. The work goes on when the
 // caller's ctx ends.
-func (g *flights) do(ctx context.Context, key string, work func() (moduleInfo, error)) (moduleInfo, error) {
+func (g *flights) do(ctx context.Context, key string, work func() (cacheFacts, error)) (cacheFacts, error) {
 	g.mu.Lock()
 	f := g.m[key]
 	if f == nil {
 		f = &flight{done: make(chan struct{})}
 		g.m[key] = f
 		go func() {
-			f.info, f.err = work()
+			f.facts, f.err = work()
 			g.mu.Lock()
 			delete(g.m, key)
 			g.mu.Unlock()
@@ -153,8 +173,8 @@ func (g *flights) do(ctx context.Context, key string, work func() (moduleInfo, e
 	g.mu.Unlock()
 	select {
 	case <-f.done:
-		return f.info, f.err
+		return f.facts, f.err
 	case <-ctx.Done():
-		return moduleInfo{}, errs.Wrap(errs.Throttled, ctx.Err(), "the module was still being compiled when the deadline came")
+		return cacheFacts{}, errs.Wrap(errs.Throttled, ctx.Err(), "the module was still being compiled when the deadline came")
 	}
 }

@@ -25,11 +25,13 @@ type environment struct {
 	proc *process
 	logs *guestLog
 
-	id       uint64 // of the last invocation
-	born     uint16 // fill when it became ready
-	fill     uint16 // fill after the last invocation
+	id       uint64        // of the last invocation
+	born     uint16        // fill when it became ready
+	fill     uint16        // fill after the last invocation
+	init     time.Duration // what the start took; 0 once an invocation has reported it
 	decoder  replyDecoder
 	facts    []fact
+	state    stateView // of the invocation under way
 	killed   atomic.Bool
 	finished chan struct{} // closed when the process is reaped and its log is drained
 	end      sync.Once
@@ -49,12 +51,9 @@ func (f *function) start(caller context.Context) (*environment, error) {
 			cancel()
 		}
 	})()
-	size := f.engine.compiler.cached(f.job.hash)
-	if size == 0 && compilerSupported { // the cache was cleared: never compile inside a worker
-		if _, err := f.engine.compiler.compile(ctx, f.job); err != nil {
-			return nil, err
-		}
-		size = f.engine.compiler.cached(f.job.hash)
+	facts, err := f.engine.compiler.compile(ctx, f.job) // compiles only if the cache was cleared
+	if err != nil {
+		return nil, err
 	}
 	module, err := os.Open(f.job.path)
 	if err != nil {
@@ -67,14 +66,15 @@ func (f *function) start(caller context.Context) (*environment, error) {
 	}
 	v := &environment{f: f, proc: p, finished: make(chan struct{})}
 	v.logs = newGuestLog(f.name, f.engine.options.Events.Log)
-	p.ch.max = int(f.limits.Payload) + 64<<10
+	p.ch.max = int(f.limits.Payload) + maxEffects + 64<<10
 	go v.reap()
-	if err := v.load(ctx, size); err != nil {
+	if err := v.load(ctx, facts.Bytes); err != nil {
 		v.End("init: " + err.Error())
 		return nil, err
 	}
+	v.init = time.Since(begin)
 	if started := f.engine.options.Events.Start; started != nil {
-		started(f.name, time.Since(begin))
+		started(f.name, v.init)
 	}
 	return v, nil
 }
@@ -91,12 +91,12 @@ func (f *function) dataLimit(compiled int64) uint64 {
 func (v *environment) load(ctx context.Context, compiled int64) error {
 	f := v.f
 	spec, err := json.Marshal(loadSpec{
-		Name: f.name, ABI: f.info.ABI, CacheDir: f.engine.compiler.dir(f.job.hash),
+		Name: f.name, ABI: f.abi, CacheDir: f.engine.compiler.cache.folder(f.job.hash), Grants: f.grants,
 		MemoryPages: uint32(f.limits.Memory / pageBytes), DataBytes: f.dataLimit(compiled),
 		MaxReply: int(f.limits.Payload), MaxRequest: maxRequest, Env: f.env,
 	})
 	if err != nil || len(spec) > maxLoadSpec {
-		return errs.New(errs.Invalid, "the environment variables of function %q do not fit into %d bytes", f.name, maxLoadSpec)
+		return errs.New(errs.Invalid, "the environment variables and the config of function %q do not fit into %d bytes", f.name, maxLoadSpec)
 	}
 	h, payload, err := v.exchange(ctx, header{kind: kindLoad}, len(spec), func(b []byte) { copy(b, spec) })
 	if err == nil && h.kind != kindReady {
@@ -107,7 +107,7 @@ func (v *environment) load(ctx context.Context, compiled int64) error {
 	case errors.Is(err, context.Canceled):
 		return errs.Wrap(errs.Throttled, err, "the start of function %q was given up", f.name)
 	case errors.Is(err, context.DeadlineExceeded):
-		return errs.New(errs.Invalid, "module %q was not ready within %s; look for a loop in its start section, %s, %s or (stdio) before its first read of stdin", f.name, f.limits.InitTimeout, exportReactor, exportInit)
+		return errs.New(errs.Invalid, "module %q was not ready within %s; look for a loop in its start section, %s, %s or before its first read of stdin (stdio) or shardmill.next (pull)", f.name, f.limits.InitTimeout, exportReactor, exportInit)
 	case errors.As(err, &failed):
 		return errs.New(errs.Invalid, "module %q did not start: %s", f.name, strings.ReplaceAll(failed.Message, "\n", " "))
 	case err != nil:
@@ -135,8 +135,16 @@ func (v *environment) exchange(ctx context.Context, h header, size int, fill fun
 	err := v.proc.ch.write(h, size, fill)
 	var answer header
 	var payload []byte
-	if err == nil {
+	for err == nil {
 		answer, payload, err = v.proc.ch.read()
+		if err != nil || answer.kind != kindHostCall || answer.id != h.id || h.kind != kindInvoke {
+			break
+		}
+		if fault := v.hostCall(ctx); fault != nil {
+			stop()
+			v.kill()
+			return answer, nil, fault
+		}
 	}
 	late := !stop() // the worker is being killed, whatever it answered
 	switch {
@@ -162,27 +170,52 @@ func inTurn(asked, answer frameKind) bool {
 	return answer == kindFault || asked == kindLoad && answer == kindReady || asked == kindInvoke && answer == kindResult
 }
 
-// invoke hands the worker one batch or event, size bytes that encode appends, and returns a copy
-// of the answer, in buf's memory where it fits. Errors are a *runtime.FunctionFailure or ctx.Err() when the caller gave up.
-func (v *environment) invoke(ctx context.Context, requestID string, buf []byte, size int, encode func([]byte) []byte) ([]byte, error) {
+// invocation is one batch or event on its way into a worker.
+type invocation struct {
+	requestID string
+	size      int                 // of what encode appends
+	encode    func([]byte) []byte // may be called again, for a repetition
+	buffer    []byte              // memory for the answer; may be nil
+}
+
+// answer is what a worker answered. The payload is the host's own copy.
+type answer struct {
+	payload []byte
+	failed  bool // it is the document of the function's own error
+	effects []byte
+}
+
+// invoke hands the worker one batch or event and returns the answer, in call.buffer where it
+// fits. Errors are a *runtime.FunctionFailure, ctx.Err() when the caller gave up or an errs error.
+func (v *environment) invoke(ctx context.Context, call *invocation) (answer, error) {
 	v.id++
-	v.logs.begin(v.id, requestID)
-	size += factsSize(v.facts)
-	h, payload, err := v.exchange(ctx, header{kind: kindInvoke, id: v.id}, size, func(dst []byte) {
-		encode(appendFacts(dst[:0:len(dst)], v.facts))
+	v.logs.begin(v.id, call.requestID)
+	v.state = stateView{}
+	h, payload, err := v.exchange(ctx, header{kind: kindInvoke, id: v.id}, call.size+factsSize(v.facts), func(dst []byte) {
+		call.encode(appendFacts(dst[:0:len(dst)], v.facts))
 	})
 	switch {
 	case err != nil:
-		return nil, err
+		return answer{}, err
 	case h.kind == kindFault:
-		return nil, v.failure(h, payload)
-	case int64(len(payload)) > v.f.limits.Payload:
-		v.kill()
-		return nil, tooLarge(v.f.limits.Payload)
-	case h.flags&flagShared == 0:
-		return payload, nil // read from the socket: the host's own already
+		return answer{}, v.failure(h, payload)
 	}
-	return append(buf[:0], payload...), nil
+	if h.flags&flagShared != 0 { // else read from the socket: the host's own already
+		payload = append(call.buffer[:0], payload...)
+	}
+	call.buffer = payload
+	a := answer{payload: payload, failed: h.flags&flagError != 0}
+	if h.flags&flagEffects != 0 {
+		if a.effects, a.payload, err = cutEffects(payload); err != nil {
+			v.kill()
+			return answer{}, &runtime.FunctionFailure{Type: runtime.ErrorProtocol, Message: err.Error()}
+		}
+	}
+	if int64(len(a.payload)) > v.f.limits.Payload {
+		v.kill()
+		return answer{}, tooLarge(v.f.limits.Payload)
+	}
+	return a, nil
 }
 
 // failure turns a FAULT into the function's failure. All but a handler's own failure end the

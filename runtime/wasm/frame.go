@@ -12,26 +12,34 @@ import (
 //	u8  kind
 //	u8  flags    1: the payload lies at the start of the sender's half of the shared segment
 //	             2: the worker ends after this answer
+//	             4: RESULT: the reply is the document of the function's own error
+//	             8: RESULT: an effects block precedes the reply (effects.go)
 //	u16 fill     RESULT and READY: linear memory in use, in thousandths of its limit
 //	u64 id       of the invocation; 0 before the first
 //
 // then, unless flag 1 is set, the payload itself. One invocation is under way at a time, so a
-// half of the segment is never written while the other side reads it.
+// half of the segment is never written while the other side reads it. While an invocation is
+// under way the worker may ask for something (HOSTCALL) and waits for the answer (HOSTRESULT);
+// both always travel inline, since the batch still lies in the segment.
 const headerSize = 16
 
 type frameKind uint8
 
 const (
-	kindLoad   frameKind = iota + 1 // host: loadSpec as JSON
-	kindInvoke                      // host: facts block, then the batch or the event
-	kindReady                       // worker: nothing, or the compile job's moduleInfo as JSON
-	kindResult                      // worker: the reply
-	kindFault                       // worker: one byte of faultCode, then text
+	kindLoad       frameKind = iota + 1 // host: loadSpec as JSON
+	kindInvoke                          // host: facts block, then the batch or the event
+	kindReady                           // worker: nothing, or the compile job's moduleInfo as JSON
+	kindResult                          // worker: the reply
+	kindFault                           // worker: one byte of faultCode, then text
+	kindHostCall                        // worker: nothing; it asks for the function's state
+	kindHostResult                      // host: the state document
 )
 
 const (
-	flagShared = 1
-	flagLast   = 2 // RESULT: the worker ends after this answer
+	flagShared  = 1
+	flagLast    = 2 // RESULT: the worker ends after this answer
+	flagError   = 4 // RESULT: the reply is an error document
+	flagEffects = 8 // RESULT: u32 length, effects, then the reply
 )
 
 // faultCode says why a worker could not answer.
@@ -93,11 +101,16 @@ func (c *channel) write(h header, size int, fill func(dst []byte)) error {
 		_, err := c.rw.Write(c.out)
 		return err
 	}
+	return c.writeInline(h, size, fill)
+}
+
+// writeInline is write through the socket.
+func (c *channel) writeInline(h header, size int, fill func(dst []byte)) error {
+	h.length = uint32(size)
 	out := h.append(c.out[:0])
 	if size > 0 {
-		payload := make([]byte, size)
-		fill(payload)
-		out = append(out, payload...)
+		out = append(out, make([]byte, size)...)
+		fill(out[headerSize:])
 	}
 	_, err := c.rw.Write(out)
 	if cap(out) < 4096 { // keep small buffers only

@@ -8,25 +8,29 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/shardmill/shardmill/internal/errs"
 	"github.com/shardmill/shardmill/runtime"
 )
 
-// function is what the Functions of both ABIs share.
+// function is what the Functions of all ABIs share.
 type function struct {
-	engine *Engine
-	name   string
-	limits runtime.Limits
-	job    compileJob
-	info   moduleInfo
-	env    map[string]string
-	pool   *runtime.Pool[*environment]
+	engine  *Engine
+	name    string
+	limits  runtime.Limits
+	job     compileJob
+	abi     string
+	grants  runtime.Grants
+	env     map[string]string
+	metrics series
+	pool    *runtime.Pool[*environment]
+	closed  sync.Once
 }
 
-func newFunction(e *Engine, a runtime.Artifact, l runtime.Limits, job compileJob, info moduleInfo) *function {
-	f := &function{engine: e, name: a.Name, limits: l, job: job, info: info, env: guestEnv(a, l)}
+func newFunction(e *Engine, a runtime.Artifact, l runtime.Limits, job compileJob, abi string) *function {
+	f := &function{engine: e, name: a.Name, limits: l, job: job, abi: abi, grants: a.Grants, env: guestEnv(a, l)}
 	f.pool = runtime.NewPool(l, f.start)
 	return f
 }
@@ -48,8 +52,11 @@ func guestEnv(a runtime.Artifact, l runtime.Limits) map[string]string {
 
 // door is the Function that the module's ABI makes of f.
 func (f *function) door() runtime.Function {
-	if f.info.ABI == abiNative {
+	switch f.abi {
+	case abiNative:
 		return &nativeFunction{f}
+	case abiPull:
+		return &pullFunction{f}
 	}
 	return &stdioFunction{f}
 }
@@ -65,7 +72,7 @@ func (f *function) prove(ctx context.Context, fn runtime.Function) error {
 	if !ok {
 		return nil
 	}
-	in := runtime.RecordBatch{Invocation: runtime.Invocation{RequestID: "smoke-test", Deadline: time.Now().Add(f.limits.InitTimeout)}}
+	in := runtime.RecordBatch{Invocation: runtime.Invocation{RequestID: smokeTest, Deadline: time.Now().Add(f.limits.InitTimeout)}}
 	err = p.Process(ctx, &in, &runtime.ProcessedBatch{})
 	var failed *runtime.FunctionFailure
 	if errors.As(err, &failed) {
@@ -77,8 +84,12 @@ func (f *function) prove(ctx context.Context, fn runtime.Function) error {
 // Close ends every environment.
 func (f *function) Close() error {
 	f.pool.Close()
+	f.closed.Do(func() { f.engine.compiler.cache.unpin(f.job.hash) })
 	return nil
 }
+
+// Failing is why the function's workers do not start any more, nil while they do.
+func (f *function) Failing() error { return f.pool.Failing() }
 
 // run acquires an environment, does the work with it and gives it back. The time limit counts
 // from then on; waiting for a free environment counts against in.Deadline. The work's error is a
@@ -97,6 +108,7 @@ func (f *function) run(ctx context.Context, in *runtime.Invocation, work func(co
 	timed, cancel := context.WithTimeout(ctx, f.limits.Timeout)
 	defer cancel()
 	deadline, _ := timed.Deadline()
+	report := v.report(in.RequestID)
 	if err = ctx.Err(); err == nil { // the start may have used up the time
 		v.facts = invocationFacts(v.facts, in, deadline.UnixMilli())
 		err = work(timed, v)
@@ -104,6 +116,7 @@ func (f *function) run(ctx context.Context, in *runtime.Invocation, work func(co
 	reason := "exited after its answer"
 	switch {
 	case err == nil && v.worn() && v.Alive():
+		report(nil)
 		f.pool.Release(v, false, fmt.Sprintf("memory: %d%% of its limit in use", v.fill/10))
 		return nil
 	case errors.Is(err, context.Canceled):
@@ -116,6 +129,7 @@ func (f *function) run(ctx context.Context, in *runtime.Invocation, work func(co
 	case err != nil:
 		reason = endReason(err)
 	}
+	report(err)
 	f.pool.Release(v, v.Alive(), reason)
 	return err
 }
@@ -162,19 +176,22 @@ func (f *nativeFunction) Process(ctx context.Context, in *runtime.RecordBatch, o
 	if int64(size) > min(f.limits.Memory, maxRequest/2) {
 		return &runtime.FunctionFailure{Type: runtime.ErrorHandler, Message: fmt.Sprintf("the batch has %d bytes, the function's memory limit is %d", size, f.limits.Memory)}
 	}
+	before := len(out.Records)
 	return f.run(ctx, &in.Invocation, func(ctx context.Context, v *environment) error {
 		for k, value := range in.Facts {
 			v.facts = append(v.facts, fact{k, value})
 		}
-		reply, err := v.invoke(ctx, in.Invocation.RequestID, takeBuffer(out), size, func(dst []byte) []byte { return appendBatch(dst, in.Records) })
+		call := invocation{requestID: in.Invocation.RequestID, size: size, buffer: takeBuffer(out),
+			encode: func(dst []byte) []byte { return appendBatch(dst, in.Records) }}
+		err := v.settle(ctx, &call, func(a answer) (bool, error) {
+			out.Records = out.Records[:before]
+			return true, v.decoder.decode(a.payload, len(in.Records), out)
+		})
 		if err != nil {
+			out.Records = out.Records[:before]
 			return err
 		}
-		if err := v.decoder.decode(reply, len(in.Records), out); err != nil {
-			v.kill()
-			return &runtime.FunctionFailure{Type: runtime.ErrorProtocol, Message: err.Error()}
-		}
-		keepBuffer(out, reply)
+		keepBuffer(out, call.buffer)
 		return nil
 	})
 }
@@ -191,30 +208,46 @@ func (f *stdioFunction) Invoke(ctx context.Context, in runtime.Invocation) (runt
 	if len(event) > maxRequest/2 {
 		return runtime.Result{}, errs.New(errs.Invalid, "the event for function %q has %d bytes, the limit is %d", f.name, len(event), maxRequest/2)
 	}
+	call := invocation{requestID: in.RequestID, size: len(event), encode: func(dst []byte) []byte { return append(dst, event...) }}
+	return f.event(ctx, in, &call, func(a answer) (string, error) {
+		if !isObject(a.payload) {
+			return "", fmt.Errorf("the module's answer is not a JSON object: %q; write one JSON object a line to stdout, and logs to stderr", printable(a.payload, 200, false))
+		}
+		kind, _ := errorType(a.payload)
+		return kind, nil
+	}, nil)
+}
+
+// event runs one event. check looks at the answer: it gives the errorType when the answer is an
+// error document, and an error when the answer breaks the ABI. prepare, if
+// set, completes the call when its deadline is known.
+func (f *function) event(ctx context.Context, in runtime.Invocation, call *invocation, check func(answer) (string, error), prepare func(deadlineMs int64)) (runtime.Result, error) {
 	var result runtime.Result
 	start := time.Now()
-	err = f.run(ctx, &in, func(ctx context.Context, v *environment) error {
+	err := f.run(ctx, &in, func(ctx context.Context, v *environment) error {
 		start = time.Now()
-		answer, err := v.invoke(ctx, in.RequestID, nil, len(event), func(dst []byte) []byte { return append(dst, event...) })
-		if err != nil {
-			return err
+		if prepare != nil {
+			deadline, _ := ctx.Deadline()
+			prepare(deadline.UnixMilli())
 		}
-		if !isObject(answer) {
-			v.kill()
-			return &runtime.FunctionFailure{Type: runtime.ErrorProtocol, Message: fmt.Sprintf("the module's answer is not a JSON object: %q; write one JSON object a line to stdout, and logs to stderr", printable(answer, 200, false))}
-		}
-		result.Payload = answer
-		if kind, ok := errorType(answer); ok {
-			result.FunctionError, result.ErrorType = "Unhandled", kind
-		}
-		return nil
+		return v.settle(ctx, call, func(a answer) (bool, error) {
+			kind, err := check(a)
+			result = runtime.Result{Payload: a.payload}
+			if kind != "" {
+				result.FunctionError, result.ErrorType = "Unhandled", kind
+			}
+			return kind == "", err
+		})
 	})
 	var failed *runtime.FunctionFailure
 	if errors.As(err, &failed) {
 		result, err = failedResult(in.RequestID, failed), nil
 	}
+	if err != nil {
+		return runtime.Result{}, err
+	}
 	result.Duration = time.Since(start)
-	return result, err
+	return result, nil
 }
 
 // oneLine is the event without line breaks. In JSON they can only be white space.

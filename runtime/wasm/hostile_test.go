@@ -28,14 +28,14 @@ func TestUnfitModulesAreRefused(t *testing.T) {
 		{"truncated", nativeModule(replyOf(), nil)[:60], "truncated"},
 		{"no ABI", testModule{}.encode(), "export shardmill_abi_v1, shardmill_alloc and shardmill_transform (native batch, see sdk/ABI.md), or import shardmill.next (pull), or be a WASI command that exports _start (stdio)"},
 		{"a later ABI", testModule{funcs: []testFunc{{export: "shardmill_abi_v9"}}}.encode(), "speaks shardmill_abi_v9, this version of shardmill speaks shardmill_abi_v1"},
-		{"pull", testModule{imports: []testImport{{hostModule, "next", typeTransform}}, funcs: []testFunc{{export: exportCommand}}}.encode(), "imports shardmill.next (the pull ABI), which this version of shardmill does not serve"},
+		{"pull", testModule{imports: []testImport{{hostModule, "next", typeTransform}}, funcs: []testFunc{{export: exportCommand}}}.encode(), "imports shardmill.next but not shardmill.respond, so it cannot answer"},
 		{"no alloc", testModule{memory: []byte{0, 1}, funcs: []testFunc{{export: exportMarker}}}.encode(), "not shardmill_alloc (i32) -> (i32)"},
 		{"hidden memory", nativeModule(replyOf(), func(m *testModule) { m.hidden = true }), `does not export its memory as "memory"`},
 		{"wrong signature", nativeModule(replyOf(), func(m *testModule) { m.funcs[fnAlloc].typ, m.funcs[fnAlloc].body = typeVoid, nil }), "export shardmill_alloc has the signature () -> (); it must be (i32) -> (i32)"},
 		{"unknown imports", nativeModule(replyOf(), func(m *testModule) {
 			m.imports = []testImport{{"env", "puts", typeVoid}, {"a", "b", typeVoid}, wasi("fd_fly", typeVoid)}
 		}), `functions that do not exist here: "a.b", "env.puts", "wasi_snapshot_preview1.fd_fly"`},
-		{"an import that is not granted", nativeModule(replyOf(), func(m *testModule) { m.imports = []testImport{{hostModule, "emit", typeVoid}} }), `"shardmill.emit", which is not granted`},
+		{"an import that does not exist", nativeModule(replyOf(), func(m *testModule) { m.imports = []testImport{{hostModule, "fly", typeVoid}} }), `"shardmill.fly", which does not exist; module shardmill has log, error, config, metric, state_get, state_put, emit, next, respond`},
 		{"an import of another type", nativeModule(replyOf(), func(m *testModule) { m.imports = []testImport{{hostModule, "log", typeVoid}} }), `"shardmill.log" as () -> (); it is (i32, i32, i32) -> ()`},
 		{"invalid code", nativeModule(replyOf(), func(m *testModule) { m.funcs[fnTransform].body = i32(1) }), "not a valid WebAssembly 2.0 module"},
 		{"huge nesting", nested(1, 20_000), "nests blocks 20001 deep, the limit is 5000"},
@@ -289,6 +289,8 @@ func TestLyingWorkers(t *testing.T) {
 		"a foreign id":             {kind: kindResult, id: 99},
 		"an unknown kind":          {kind: 77, id: 1},
 		"READY out of turn":        {kind: kindReady, id: 1},
+		"a question out of turn":   {kind: kindHostCall, id: 1},
+		"effects that are cut off": {kind: kindResult, id: 1, flags: flagEffects},
 		"a length above its limit": {kind: kindResult, id: 1, length: 1 << 31},
 		"more than the segment":    {kind: kindResult, id: 1, length: segmentHalf + 1, flags: flagShared},
 	} {
@@ -297,7 +299,7 @@ func TestLyingWorkers(t *testing.T) {
 			v.proc = liarProcess(t, h)
 			v.logs = newGuestLog("fn", nil)
 			go v.reap()
-			_, err := v.invoke(t.Context(), "req", nil, 0, func(b []byte) []byte { return b })
+			_, err := v.invoke(t.Context(), &invocation{requestID: "req", encode: func(b []byte) []byte { return b }})
 			var failed *runtime.FunctionFailure
 			if !errors.As(err, &failed) || v.Alive() {
 				t.Fatalf("err = %v, alive = %t; want a failure and a dead worker", err, v.Alive())

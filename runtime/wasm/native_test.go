@@ -262,7 +262,7 @@ func TestCacheIsMadeOncePerModuleAndComesBack(t *testing.T) {
 	if err := f.(*nativeFunction).prove(t.Context(), f); !errs.Is(err, errs.Unavailable) {
 		t.Fatalf("a closed function: %v", err)
 	}
-	g := newFunction(e, a, runtime.Limits{}.Defaults(), f.(*nativeFunction).job, f.(*nativeFunction).info)
+	g := newFunction(e, a, runtime.Limits{}.Defaults(), f.(*nativeFunction).job, abiNative)
 	defer g.Close()
 	if err := g.prove(t.Context(), g.door()); err != nil {
 		t.Fatal("an environment did not start after its cache was removed:", err)

@@ -64,7 +64,7 @@ func FuzzScan(f *testing.F) {
 		if err != nil {
 			return
 		}
-		if _, err := detect(m); err != nil {
+		if _, err := describe(m); err != nil {
 			return
 		}
 		if err := checkImports(m, map[string]map[string]signature{hostModule: {"log": {}}}); err == nil && len(m.imports) > len(b) {

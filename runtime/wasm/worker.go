@@ -2,15 +2,19 @@ package wasm
 
 import (
 	"context"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
 	goruntime "runtime"
+	"strings"
 
 	"github.com/tetratelabs/wazero"
 	"github.com/tetratelabs/wazero/api"
 	"github.com/tetratelabs/wazero/sys"
+
+	"github.com/shardmill/shardmill/runtime"
 )
 
 const coreFeatures = api.CoreFeaturesV2
@@ -41,6 +45,7 @@ type loadSpec struct {
 	MaxReply    int               `json:"maxReply"`
 	MaxRequest  int               `json:"maxRequest"`
 	Env         map[string]string `json:"env"`
+	Grants      runtime.Grants    `json:"grants"`
 }
 
 // readyInfo is the READY frame of a worker.
@@ -53,14 +58,17 @@ type readyInfo struct {
 type worker struct {
 	ch      channel
 	spec    loadSpec
-	runtime wazero.Runtime
+	engine  wazero.Runtime
 	guest   api.Module // nil until instantiated
 	log     guestLogWriter
 	seccomp bool
 
 	id      uint64 // of the invocation under way, or of the last one
+	busy    bool   // an invocation is under way
 	facts   []byte // of the invocation under way
 	errText []byte // what the guest said with shardmill.error
+	effects guestEffects
+	pull    *pullGuest // nil unless the module is served by the pull ABI
 }
 
 // maxLoadSpec bounds the LOAD frame: a function's environment variables are most of it.
@@ -94,10 +102,10 @@ func (w *worker) run(ctx context.Context, binary []byte) {
 		w.fault(faultRefused, err.Error())
 	}
 	var err error
-	if w.runtime, err = newRuntime(ctx, w.spec.MemoryPages, w.spec.CacheDir); err != nil {
+	if w.engine, err = newRuntime(ctx, w.spec.MemoryPages, w.spec.CacheDir); err != nil {
 		w.fault(faultRefused, err.Error())
 	}
-	compiled, err := w.runtime.CompileModule(ctx, binary)
+	compiled, err := w.engine.CompileModule(ctx, binary)
 	if err != nil {
 		w.fault(faultRefused, err.Error())
 	}
@@ -105,14 +113,17 @@ func (w *worker) run(ctx context.Context, binary []byte) {
 		w.fault(faultRefused, err.Error())
 	}
 	w.seccomp = lockIn(false)
-	if w.spec.ABI == abiNative {
+	switch w.spec.ABI {
+	case abiNative:
 		w.serveNative(ctx, compiled)
-	} else {
+	case abiPull:
+		w.servePull(ctx, compiled)
+	default:
 		w.serveStdio(ctx, compiled)
 	}
 }
 
-// config is what both ABIs' guests see of the world: real clocks, real randomness, their
+// config is what guests of all ABIs see of the world: real clocks, real randomness, their
 // environment variables, no files, no network.
 func (w *worker) config() wazero.ModuleConfig {
 	c := wazero.NewModuleConfig().WithName("guest").WithArgs(w.spec.Name).
@@ -136,19 +147,43 @@ func (w *worker) ready() {
 func (w *worker) next() []byte {
 	h, payload, err := w.ch.read()
 	if err != nil || h.kind != kindInvoke {
-		w.log.flush()
-		os.Exit(0)
+		w.gone()
 	}
-	w.id, w.log.id, w.errText = h.id, h.id, w.errText[:0]
+	w.id, w.log.id, w.errText, w.busy = h.id, h.id, w.errText[:0], true
+	w.effects.reset()
 	var request []byte
 	w.facts, request = cutFacts(payload)
 	return request
 }
 
-// reply answers the invocation under way. flags is flagLast when the worker ends with it.
+// gone ends the worker: there is no host any more that wants something.
+func (w *worker) gone() {
+	w.log.flush()
+	os.Exit(0)
+}
+
+// reply answers the invocation under way. flags is flagLast when the worker ends with it, and
+// flagError when the answer is an error document, after which there are no effects.
 func (w *worker) reply(payload []byte, flags uint8) {
 	w.log.flush()
-	if w.ch.writeBytes(header{kind: kindResult, flags: flags, id: w.id, fill: w.fill()}, payload) != nil {
+	w.busy = false
+	size := len(payload)
+	var effects []byte
+	if flags&flagError == 0 {
+		effects = w.effects.encode()
+	}
+	if len(effects) > 0 {
+		flags |= flagEffects
+		size += 4 + len(effects)
+	}
+	err := w.ch.write(header{kind: kindResult, flags: flags, id: w.id, fill: w.fill()}, size, func(dst []byte) {
+		if len(effects) > 0 {
+			binary.LittleEndian.PutUint32(dst, uint32(len(effects)))
+			dst = dst[4+copy(dst[4:], effects):]
+		}
+		copy(dst, payload)
+	})
+	if err != nil {
 		os.Exit(1)
 	}
 }
@@ -156,6 +191,7 @@ func (w *worker) reply(payload []byte, flags uint8) {
 // failed answers the invocation under way with the function's own failure.
 func (w *worker) failed(text string) {
 	w.log.flush()
+	w.busy = false
 	w.sendFault(faultHandler, text)
 }
 
@@ -182,7 +218,7 @@ func (w *worker) stopped(err error, what string) {
 	if errors.As(err, &exit) {
 		w.exited(exit.ExitCode(), what)
 	}
-	text := err.Error()
+	text := strings.TrimPrefix(err.Error(), "module[guest] function["+exportCommand+"] failed: ")
 	if len(w.errText) > 0 {
 		text = string(w.errText) + ": " + text
 	}
@@ -201,8 +237,8 @@ func (w *worker) exited(status uint32, what string) {
 // fill is the guest's linear memory in thousandths of its limit.
 func (w *worker) fill() uint16 {
 	if w.guest == nil {
-		if w.runtime != nil {
-			w.guest = w.runtime.Module("guest")
+		if w.engine != nil {
+			w.guest = w.engine.Module("guest")
 		}
 		if w.guest == nil {
 			return 0

@@ -58,10 +58,9 @@ func compileModule(ctx context.Context, binary []byte, cacheDir string) (moduleI
 	if err != nil {
 		return info, err
 	}
-	if info.ABI, err = detect(m); err != nil {
+	if info, err = describe(m); err != nil {
 		return info, err
 	}
-	info.MemoryPages = m.memoryPages
 	r, err := newRuntime(ctx, 65536, cacheDir)
 	if err != nil {
 		return info, err

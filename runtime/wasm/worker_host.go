@@ -22,13 +22,29 @@ type hostFunction struct {
 
 // hostFunctions lists the imports beside WASI's. The words are those of ABI.md.
 func hostFunctions() []hostFunction {
-	const i32 = "\x7f"
+	const i32, f64 = "\x7f", "\x7c"
 	return []hostFunction{
 		{hostModule, "log", signature{i32 + i32 + i32, ""}, (*worker).hostLog},
 		{hostModule, "error", signature{i32 + i32, ""}, (*worker).hostError},
 		{hostModule, "config", signature{i32 + i32 + i32 + i32, i32}, (*worker).hostConfig},
+		{hostModule, "metric", signature{i32 + i32 + f64, ""}, (*worker).hostMetric},
+		{hostModule, "state_get", signature{i32 + i32 + i32 + i32, i32}, (*worker).hostStateGet},
+		{hostModule, "state_put", signature{i32 + i32 + i32 + i32, i32}, (*worker).hostStatePut},
+		{hostModule, "emit", signature{i32 + i32 + i32 + i32 + i32 + i32, i32}, (*worker).hostEmit},
+		{hostModule, "next", signature{i32 + i32, i32}, (*worker).hostNext},
+		{hostModule, "respond", signature{i32 + i32 + i32 + i32 + i32, i32}, (*worker).hostRespond},
 		{"env", "abort", signature{i32 + i32 + i32 + i32, ""}, (*worker).hostAbort},
 	}
+}
+
+// hostNames are the functions of module shardmill.
+func hostNames() (names []string) {
+	for _, f := range hostFunctions() {
+		if f.module == hostModule {
+			names = append(names, f.name)
+		}
+	}
+	return names
 }
 
 // provide tells what modules may import, WASI included, for the compile job's check.
@@ -49,14 +65,14 @@ func provide(ctx context.Context, r wazero.Runtime) (map[string]map[string]signa
 
 // instantiateHost makes WASI and the functions above importable.
 func (w *worker) instantiateHost(ctx context.Context) error {
-	if _, err := wasi_snapshot_preview1.Instantiate(ctx, w.runtime); err != nil {
+	if _, err := wasi_snapshot_preview1.Instantiate(ctx, w.engine); err != nil {
 		return err
 	}
 	builders := map[string]wazero.HostModuleBuilder{}
 	for _, f := range hostFunctions() {
 		b := builders[f.module]
 		if b == nil {
-			b = w.runtime.NewHostModuleBuilder(f.module)
+			b = w.engine.NewHostModuleBuilder(f.module)
 			builders[f.module] = b
 		}
 		call := api.GoModuleFunc(func(_ context.Context, m api.Module, stack []uint64) { f.call(w, m, stack) })
@@ -101,25 +117,34 @@ const absent = 0xffffffff
 
 // hostConfig is config(keyPtr, keyLen, buf, cap) -> needed.
 func (w *worker) hostConfig(m api.Module, stack []uint64) {
-	key := string(bytesAt(m, "shardmill.config", stack[0], stack[1]))
-	buf, room := stack[2], uint64(uint32(stack[3]))
-	value, ok := w.lookup(key)
-	switch {
-	case !ok:
-		stack[0] = absent
-		return
-	case uint64(len(value)) <= room:
-		copy(bytesAt(m, "shardmill.config", buf, uint64(len(value))), value)
-	}
-	stack[0] = uint64(len(value))
+	const name = "shardmill.config"
+	value, ok := w.lookup(string(bytesAt(m, name, stack[0], stack[1])))
+	giveBack(m, name, value, ok, stack[2:], stack)
 }
 
-// lookup finds a config value: facts of the invocation, else an environment variable.
+// giveBack writes a value to buf if it fits into cap, which are the first two of room, and gives
+// its length as the result, or absent.
+func giveBack(m api.Module, function string, value []byte, ok bool, room, result []uint64) {
+	switch {
+	case !ok:
+		result[0] = absent
+		return
+	case uint64(len(value)) <= uint64(uint32(room[1])):
+		copy(bytesAt(m, function, room[0], uint64(len(value))), value)
+	}
+	result[0] = uint64(len(value))
+}
+
+// lookup finds a config value: facts of the invocation, else what the function was granted, else
+// an environment variable.
 func (w *worker) lookup(key string) ([]byte, bool) {
 	if name, ok := strings.CutPrefix(key, factsPrefix); ok {
 		return lookFact(w.facts, name)
 	}
-	v, ok := w.spec.Env[key]
+	v, ok := w.spec.Grants.Config[key]
+	if !ok {
+		v, ok = w.spec.Env[key]
+	}
 	return []byte(v), ok
 }
 

@@ -11,7 +11,7 @@ import (
 // serveNative runs a native batch module: alloc, copy the batch in, transform, copy the reply
 // out, once an invocation.
 func (w *worker) serveNative(ctx context.Context, compiled wazero.CompiledModule) {
-	guest, err := w.runtime.InstantiateModule(ctx, compiled, w.config().WithStdout(&w.log).WithStartFunctions(exportReactor))
+	guest, err := w.engine.InstantiateModule(ctx, compiled, w.config().WithStdout(&w.log).WithStartFunctions(exportReactor))
 	if err != nil {
 		w.stopped(err, "while it started")
 	}

@@ -17,7 +17,7 @@ import (
 // and an invocation is over when the guest, having answered, reads again or exits.
 func (w *worker) serveStdio(ctx context.Context, compiled wazero.CompiledModule) {
 	s := &stdioGuest{w: w}
-	_, err := w.runtime.InstantiateModule(ctx, compiled, w.config().WithStdin(s).WithStdout(s).WithStartFunctions(exportCommand))
+	_, err := w.engine.InstantiateModule(ctx, compiled, w.config().WithStdin(s).WithStdout(s).WithStartFunctions(exportCommand))
 	if s.pending && s.answered() {
 		w.reply(s.out[:len(s.out)-1], flagLast)
 		os.Exit(0)

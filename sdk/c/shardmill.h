@@ -61,9 +61,29 @@ enum { SM_DEBUG = 0, SM_INFO = 1, SM_WARN = 2, SM_ERROR = 3 };
 SM__IMPORT("log") void sm_log(uint32_t level, const void *text, uint32_t len);
 /* Gives the text for a batch that fails as a whole; see sm_fail_batch. */
 SM__IMPORT("error") void sm_error(const void *text, uint32_t len);
-/* Reads a fact ("invocation.id", "invocation.deliveryStreamArn", ...) or an environment variable.
- * Returns its length, or SM_ABSENT; buf is written only if the value fits into cap bytes. */
+/* Reads a fact ("invocation.id", "invocation.deliveryStreamArn", ...), a key of the function's
+ * config or an environment variable. Returns its length, or SM_ABSENT; buf is written only if the
+ * value fits into cap bytes. */
 SM__IMPORT("config") uint32_t sm_config(const void *key, uint32_t key_len, void *buf, uint32_t cap);
+
+/* The following need grants: a module that uses one without its grant is refused. Their effects
+ * last when the batch succeeded, and are forgotten when it failed. */
+
+/* Grant "metrics": adds to a counter (a name that ends in _total) or sets a gauge. The key is a
+ * name with optional labels: requests_total{kind="new"}. */
+SM__IMPORT("metric") void sm_metric(const void *key, uint32_t key_len, double value);
+/* Grant "state": reads a value as sm_config does. */
+SM__IMPORT("state_get") uint32_t sm_state_get(const void *key, uint32_t key_len, void *buf, uint32_t cap);
+/* Grant "state": writes a value; an empty one removes the key. 0, or 1 when it is too large. */
+SM__IMPORT("state_put") uint32_t sm_state_put(const void *key, uint32_t key_len, const void *value, uint32_t len);
+/* Grant "emit": puts a record to a stream that is granted. 0; 1 when the record or its partition
+ * key is too large or the key is none; 2 when it is one too many. */
+SM__IMPORT("emit") uint32_t sm_emit(const void *stream, uint32_t stream_len, const void *key, uint32_t key_len, const void *data, uint32_t len);
+
+/* The pull ABI, for a module with a main loop of its own (_start) in place of SHARDMILL_TRANSFORM:
+ * see sdk/ABI.md. */
+SM__IMPORT("next") uint32_t sm_next(void *buf, uint32_t cap);
+SM__IMPORT("respond") uint32_t sm_respond(uint32_t kind, const void *id, uint32_t id_len, const void *body, uint32_t len);
 
 extern uint8_t __heap_base;
 

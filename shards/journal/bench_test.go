@@ -37,11 +37,11 @@ func BenchmarkColdCatchUp(b *testing.B) {
 	written := time.Since(start)
 	settle(b, s)
 	b.Logf("1 GiB appended in %v, sealed %v later; %d bytes of refs", written.Round(time.Millisecond), (time.Since(start) - written).Round(time.Millisecond), 32*countRefs(s))
-	var bytes float64
+	var sequential, bytes float64
 	dropCache(b, dir)
 	seqStart := time.Now()
 	n := readFiles(b, filepath.Join(dir, "chunks"))
-	sequential := float64(n) / time.Since(seqStart).Seconds()
+	sequential = float64(n) / time.Since(seqStart).Seconds()
 	var took time.Duration
 	for i := range b.N {
 		dropCache(b, dir)

@@ -67,7 +67,7 @@ func TestEncryptionToTheLetter(t *testing.T) {
 
 		w := h.subscribe(t.Context(), `{"ConsumerARN":"`+h.register(t, "app")+`","ShardId":"0","StartingPosition":{"Type":"TRIM_HORIZON"}}`)
 		synctest.Wait()
-		pushed := w.b.String()
+		pushed := w.text()
 		got := h.get(t, h.iterator(t, "s", "TRIM_HORIZON", ""))
 		for i, want := range []string{"", "", "KMS", "KMS", "", ""} {
 			if r := got.Records[i]; string(r.Data) != "hello" || r.EncryptionType != want {

@@ -92,6 +92,13 @@ func (w *watcher) Write(p []byte) (int, error) {
 	return w.b.Write(p)
 }
 
+// text is what has come so far.
+func (w *watcher) text() string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.b.String()
+}
+
 // subscribe starts a subscription; ctx ends it as a client does that goes away.
 func (h *host) subscribe(ctx context.Context, body string) *watcher {
 	return h.subscribeIn(ctx, "application/x-amz-json-1.1", body)
@@ -282,7 +289,7 @@ func TestASubscriptionIsContinuedWithoutGapOrDouble(t *testing.T) {
 
 // continuation is the last event's ContinuationSequenceNumber.
 func (w *watcher) continuation(t *testing.T) string {
-	b := w.b.String()
+	b := w.text()
 	_, last, ok := strings.Cut(b[strings.LastIndex(b, `"ContinuationSequenceNumber":`):], `:"`)
 	if !ok {
 		t.Fatal(b)

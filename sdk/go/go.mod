@@ -1,0 +1,3 @@
+module github.com/shardmill/shardmill/sdk/go
+
+go 1.24

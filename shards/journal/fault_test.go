@@ -261,25 +261,30 @@ func TestFullDisk(t *testing.T) {
 	}
 }
 
-// A write that meets a full disk all the same fences the store, like any failed write.
-func TestNoSpaceFences(t *testing.T) {
+// A write that fails for any other reason than a full disk fences the store for good, also when
+// writing works again. TestAFullDiskInTheMiddleOfAWrite has the other side.
+func TestAFailedWriteFencesForGood(t *testing.T) {
 	fs := vfs.NewMem()
-	var full atomic.Bool
+	var broken atomic.Bool
+	var paused, fenced atomic.Int32
 	s := open(t, errorfs.Wrap(fs, errorfs.InjectorFunc(func(op errorfs.Op) error {
-		if full.Load() && op.Kind == errorfs.OpFileWriteAt {
-			return syscall.ENOSPC
+		if broken.Load() && op.Kind == errorfs.OpFileWriteAt {
+			return syscall.EIO
 		}
 		return nil
-	})), Options{})
+	})), Options{Events: Events{Paused: func(error) { paused.Add(1) }, Fenced: func(error) { fenced.Add(1) }}})
 	create(t, s, 1)
 	put(t, s, 1, "a")
-	full.Store(true)
-	if err := appendOne(s, 1, "b"); !errs.Is(err, errs.Unknown) || !errors.Is(err, syscall.ENOSPC) {
+	broken.Store(true)
+	if err := appendOne(s, 1, "b"); !errs.Is(err, errs.Unknown) || !errors.Is(err, syscall.EIO) {
 		t.Fatalf("the append: %v", err)
 	}
-	full.Store(false)
-	if err := appendOne(s, 1, "c"); !errs.Is(err, errs.Unavailable) || !errors.Is(s.Fault(), syscall.ENOSPC) {
+	broken.Store(false)
+	if err := appendOne(s, 1, "c"); !errs.Is(err, errs.Unavailable) || !errors.Is(s.Fault(), syscall.EIO) {
 		t.Fatalf("the append after it: %v; fault %v", err, s.Fault())
+	}
+	if paused.Load() != 0 || fenced.Load() != 1 {
+		t.Fatalf("paused %d times, fenced %d times", paused.Load(), fenced.Load())
 	}
 	want(t, "reading", read(t, s, 1, 0, everything), "1=a")
 }

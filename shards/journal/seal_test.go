@@ -278,7 +278,12 @@ func TestASealerThatFails(t *testing.T) {
 		f := &stuck{}
 		f.err.Store(&cause)
 		var told atomic.Int32
-		s := open(t, f.over(fs), Options{sealRetry: time.Millisecond, Events: Events{SealFailed: func(error) { told.Add(1) }}})
+		first := make(chan struct{}, 1)
+		s := open(t, f.over(fs), Options{sealRetry: time.Millisecond, Events: Events{SealFailed: func(error) {
+			if told.Add(1) == 1 {
+				first <- struct{}{}
+			}
+		}}})
 		create(t, s, 1, 2)
 		big := strings.Repeat("x", 12<<10)
 		acked := 0
@@ -291,6 +296,7 @@ func TestASealerThatFails(t *testing.T) {
 		if !errs.Is(err, errs.Unavailable) || !errors.Is(err, cause) || !strings.Contains(err.Error(), "segments to be sealed, which fails") {
 			t.Fatalf("the append: %v", err)
 		}
+		<-first // told after appends are refused
 		if !errors.Is(s.Fault(), cause) || told.Load() != 1 {
 			t.Fatalf("fault %v, told %d times", s.Fault(), told.Load())
 		}

@@ -7,6 +7,7 @@ import (
 	goruntime "runtime"
 	"sync"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -31,7 +32,7 @@ func spawn(cmd *exec.Cmd, onExit func(*os.ProcessState)) (*process, error) {
 	started := make(chan error)
 	go func() {
 		goruntime.LockOSThread()
-		err := cmd.Start()
+		cmd, err := startBusy(cmd)
 		if err != nil {
 			goruntime.UnlockOSThread()
 			started <- err
@@ -47,6 +48,23 @@ func spawn(cmd *exec.Cmd, onExit func(*os.ProcessState)) (*process, error) {
 		return nil, err
 	}
 	return p, nil
+}
+
+// busyFor is how long an executable may be busy.
+const busyFor = 2 * time.Second
+
+// startBusy starts cmd, if need be again and again. The executable was written by this process a moment
+// ago; another goroutine that starts a process just then hands the open file down to its child, until
+// that has become another program, and Linux starts nothing that is open for writing (golang/go#22315).
+func startBusy(cmd *exec.Cmd) (*exec.Cmd, error) {
+	for end := time.Now().Add(busyFor); ; time.Sleep(5 * time.Millisecond) {
+		err := cmd.Start()
+		if !errors.Is(err, syscall.ETXTBSY) || time.Now().After(end) {
+			return cmd, err
+		}
+		cmd = &exec.Cmd{Path: cmd.Path, Args: cmd.Args, Env: cmd.Env, Dir: cmd.Dir, Stdin: cmd.Stdin, Stdout: cmd.Stdout, Stderr: cmd.Stderr,
+			ExtraFiles: cmd.ExtraFiles, SysProcAttr: cmd.SysProcAttr} // one that was started cannot be started again
+	}
 }
 
 // reap waits for the child. It first waits without collecting it: while the child is a zombie its

@@ -6,12 +6,14 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	goruntime "runtime"
 	"strconv"
 	"strings"
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/shardmill/shardmill/runtime"
 )
@@ -84,5 +86,32 @@ func TestEndedProcessesLeaveNoZombie(t *testing.T) {
 		if err := syscall.Kill(pid, 0); !errors.Is(err, syscall.ESRCH) {
 			t.Errorf("process %d: %v, want it gone and collected", pid, err)
 		}
+	}
+}
+
+// An executable that is open for writing, as it is in a child that another start has just forked, is
+// started when it is not any more.
+func TestABusyExecutableIsWaitedFor(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "program")
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY, 0o700)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.WriteString("#!/bin/sh\nexit 7\n"); err != nil {
+		t.Fatal(err)
+	}
+	if err := exec.Command(path).Start(); !errors.Is(err, syscall.ETXTBSY) {
+		t.Fatalf("the control: %v", err)
+	}
+	code := make(chan int, 1)
+	go func() {
+		time.Sleep(20 * time.Millisecond) // some attempts fail
+		f.Close()
+	}()
+	if _, err := spawn(exec.Command(path), func(s *os.ProcessState) { code <- s.ExitCode() }); err != nil {
+		t.Fatal(err)
+	}
+	if got := <-code; got != 7 {
+		t.Fatalf("it ended with %d", got)
 	}
 }

@@ -105,6 +105,11 @@ func (r *run) run(ctx context.Context) {
 		if r.stopping(ctx) {
 			return
 		}
+		if errs.Is(err, errs.NotFound) { // a lane may have met it first: say which stream is gone
+			if _, gone := r.m.owner.stream(r.config.EventSourceARN); gone != nil {
+				err = gone
+			}
+		}
 		if err != nil && !told {
 			r.m.fail(err)
 			told = true

@@ -153,6 +153,8 @@ func TestMappingsThatAreRefused(t *testing.T) {
 		{`{"FunctionName":"f","EventSourceArn":"` + streamARN + `","StartingPosition":"invalid"}`, "ValidationException", "1 validation error detected: Value 'invalid' at 'startingPosition' failed to satisfy constraint: Member must satisfy enum value set: [LATEST, AT_TIMESTAMP, TRIM_HORIZON]"},
 		{`{` + base + `,"DestinationConfig":{"OnSuccess":{"Destination":"arn:aws:s3:::b"}}}`, "InvalidParameterValueException", "Unsupported DestinationConfig parameter for given event source mapping type."},
 		{`{` + base + `,"FilterCriteria":{"Filters":[{"Pattern":"{"}]}}`, "InvalidParameterValueException", "Invalid filter pattern definition."},
+		{`{` + base + `,"FilterCriteria":{"Filters":[{}]}}`, "InvalidParameterValueException", "Invalid filter pattern definition."},
+		{`{` + base + `,"FunctionResponseTypes":["ReportNothing"]}`, "ValidationException", "1 validation error detected: Value '[ReportNothing]' at 'functionResponseTypes' failed to satisfy constraint: Member must satisfy constraint: [Member must satisfy enum value set: [ReportBatchItemFailures]]"},
 		{`{` + base + `,"MetricsConfig":{"Metrics":["EventCount"]}}`, "InvalidParameterValueException", "MetricsConfig is not supported: event sources of this host are streams, and it keeps no metrics of mappings."},
 		{`{` + base + `,"Tags":{"a":"b"}}`, "InvalidParameterValueException", "Tags is not supported: mappings of this host have no tags."},
 	} {

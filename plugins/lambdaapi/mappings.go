@@ -4,7 +4,6 @@ import (
 	"context"
 	"net/http"
 	"strings"
-	"time"
 
 	"github.com/shardmill/shardmill/internal/awsapi"
 	"github.com/shardmill/shardmill/internal/awsapi/rest"
@@ -41,7 +40,7 @@ type mappingSettings struct {
 	DestinationConfig              *destinationConfig
 	Enabled                        *bool
 	FilterCriteria                 *filterCriteria
-	FunctionResponseTypes          []string `aws:"min=0,max=1"`
+	FunctionResponseTypes          []string `aws:"min=0,max=1" elem:"enum=ReportBatchItemFailures"`
 	MaximumBatchingWindowInSeconds *int32   `aws:"min=0,max=300"`
 	MaximumRecordAgeInSeconds      *int32   `aws:"min=-1,max=604800"`
 	MaximumRetryAttempts           *int32   `aws:"min=-1,max=10000"`
@@ -111,9 +110,11 @@ func (in *mappingSettings) into(c *eventsource.Config) {
 	if f := in.FilterCriteria; f != nil {
 		c.Filters = nil
 		for _, one := range f.Filters {
+			text := "" // which is no pattern
 			if one.Pattern != nil {
-				c.Filters = append(c.Filters, *one.Pattern)
+				text = *one.Pattern
 			}
+			c.Filters = append(c.Filters, text)
 		}
 	}
 }
@@ -325,7 +326,7 @@ func (a *api) describeMapping(m *eventsource.Mapping) *mappingOut {
 	out := &mappingOut{
 		UUID: m.UUID, BatchSize: int32(v.BatchSize), BisectBatchOnFunctionError: v.Bisect, EventSourceArn: v.EventSourceARN,
 		EventSourceMappingArn: "arn:aws:lambda:" + a.o.Region + ":" + a.o.Account + ":event-source-mapping:" + m.UUID,
-		FunctionArn:           v.FunctionARN, FunctionResponseTypes: []string{}, LastModified: awsapi.TimestampOf(v.Modified.Truncate(time.Millisecond)), LastProcessingResult: v.Result,
+		FunctionArn:           v.FunctionARN, FunctionResponseTypes: []string{}, LastModified: awsapi.TimestampOf(v.Modified), LastProcessingResult: v.Result,
 		MaximumBatchingWindowInSeconds: int32(v.BatchingWindow), MaximumRecordAgeInSeconds: int32(v.MaximumAge), MaximumRetryAttempts: int32(v.MaximumRetries),
 		ParallelizationFactor: int32(v.Parallelization), StartingPosition: v.StartingPosition, State: string(v.State), StateTransitionReason: "User action",
 		TumblingWindowInSeconds: int32(v.TumblingWindow),

@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/shardmill/shardmill/internal/errs"
+	"github.com/shardmill/shardmill/internal/nearest"
 )
 
 // FlagError says what is wrong with the flags of any command in the words that variables and config
@@ -48,7 +49,7 @@ func unknown(what, name string, known []string) error {
 	best, dist := "", 4
 	for _, n := range known {
 		near := min(dist, len(strings.TrimPrefix(n, envPrefix))/2+1) // short names are all alike
-		if d := distance(strings.ToLower(name), strings.ToLower(n)); d < near {
+		if d := nearest.Distance(strings.ToLower(name), strings.ToLower(n)); d < near {
 			best, dist = n, d
 		}
 	}
@@ -56,24 +57,4 @@ func unknown(what, name string, known []string) error {
 		return errs.New(errs.Invalid, "%s does not exist; did you mean %s?", what, best)
 	}
 	return errs.New(errs.Invalid, "%s does not exist; --help lists what does", what)
-}
-
-// distance is the Levenshtein distance of two names.
-func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		last := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := 1
-			if a[i] == b[j] {
-				cost = 0
-			}
-			last, row[j+1] = row[j+1], min(row[j+1]+1, row[j]+1, last+cost)
-		}
-	}
-	return row[len(b)]
 }

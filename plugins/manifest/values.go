@@ -12,6 +12,8 @@ import (
 	"unicode/utf8"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/shardmill/shardmill/internal/nearest"
 )
 
 // reader turns YAML nodes into values and gathers what is wrong with them.
@@ -197,7 +199,7 @@ func (r *reader) size(n *yaml.Node, name string, least, most int64) int64 {
 func unknown(key, what string, known []string) string {
 	best, dist := "", len(key)/2+1
 	for _, k := range known {
-		if d := distance(strings.ToLower(key), k); d < dist {
+		if d := nearest.Distance(strings.ToLower(key), k); d < dist {
 			best, dist = k, d
 		}
 	}
@@ -214,27 +216,6 @@ func clip(s string) string {
 		return strings.ToValidUTF8(s[:most], "") + "…"
 	}
 	return s
-}
-
-// distance is the Levenshtein distance of two names, the first cut to 64 bytes.
-func distance(a, b string) int {
-	a = a[:min(len(a), 64)]
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		last := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := 1
-			if a[i] == b[j] {
-				cost = 0
-			}
-			last, row[j+1] = row[j+1], min(row[j+1]+1, row[j]+1, last+cost)
-		}
-	}
-	return row[len(b)]
 }
 
 // printable is s with everything escaped that could steer a terminal.

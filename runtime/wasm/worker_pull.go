@@ -2,13 +2,11 @@ package wasm
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 
 	"github.com/tetratelabs/wazero"
 	"github.com/tetratelabs/wazero/api"
-	"github.com/tetratelabs/wazero/sys"
 )
 
 // pullGuest is where a pull module stands. Its calls of next and respond drive everything: the
@@ -41,19 +39,14 @@ func (w *worker) servePull(ctx context.Context, compiled wazero.CompiledModule) 
 		p.finish(flagLast)
 		os.Exit(0)
 	}
-	var exit *sys.ExitError
-	status := uint32(0)
-	switch {
-	case errors.As(err, &exit):
-		status = exit.ExitCode()
-	case err != nil:
-		w.stopped(err, "")
-	}
 	what := "before it answered the event"
 	if !p.ready {
 		what = "before it called shardmill.next; a pull module takes events in a loop"
 	}
-	w.exited(status, what)
+	if err != nil {
+		w.stopped(err, what)
+	}
+	w.exited(0, what)
 }
 
 // finish hands the answer to the host.

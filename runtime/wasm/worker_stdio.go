@@ -3,13 +3,11 @@ package wasm
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"os"
 
 	"github.com/tetratelabs/wazero"
-	"github.com/tetratelabs/wazero/sys"
 )
 
 // serveStdio runs a WASI command that reads one event a line from stdin and answers each with
@@ -22,19 +20,14 @@ func (w *worker) serveStdio(ctx context.Context, compiled wazero.CompiledModule)
 		w.reply(s.out[:len(s.out)-1], flagLast)
 		os.Exit(0)
 	}
-	var exit *sys.ExitError
-	status := uint32(0)
-	switch {
-	case errors.As(err, &exit):
-		status = exit.ExitCode()
-	case err != nil:
-		w.stopped(err, "")
-	}
 	what := "before it answered the event"
 	if !s.ready {
 		what = "before it read its first event from stdin; a stdio module answers events in a loop until stdin ends"
 	}
-	w.exited(status, what)
+	if err != nil {
+		w.stopped(err, what)
+	}
+	w.exited(0, what)
 }
 
 // stdioGuest is the guest's stdin and stdout.

@@ -63,5 +63,5 @@ func (ss *Streams) Commit(ctx context.Context, sc Scope, on bool) (Commitment, e
 	if err != nil {
 		return was, err
 	}
-	return next, ss.apply(ctx, []Op{{Key: commitmentKey(sc), Value: v}})
+	return next, Apply(ctx, ss.store.Meta(), []Op{{Key: commitmentKey(sc), Value: v}})
 }

@@ -52,7 +52,7 @@ func (s *Stream) Attributes() *Attributes { return s.attributes.Load() }
 // its error is Update's, and nothing changes then. A stream that is not ACTIVE is errs.InUse.
 func (ss *Streams) Update(ctx context.Context, s *Stream, change func(*Attributes) error) error {
 	if s.State() != Active {
-		return s.notActive()
+		return s.NotActive()
 	}
 	return ss.update(ctx, s, change)
 }
@@ -60,7 +60,7 @@ func (ss *Streams) Update(ctx context.Context, s *Stream, change func(*Attribute
 // UpdateSlowly is Update for the attributes whose change takes a stream through UPDATING.
 func (ss *Streams) UpdateSlowly(ctx context.Context, s *Stream, change func(*Attributes) error) error {
 	if !s.state.CompareAndSwap(Active, Updating) {
-		return s.notActive()
+		return s.NotActive()
 	}
 	if err := ss.update(ctx, s, change); err != nil {
 		s.state.Store(Active)

@@ -23,21 +23,11 @@ import (
 // openWithKeys is open with keys on the same file system.
 func openWithKeys(t *testing.T, fs vfs.FS) *host {
 	t.Helper()
-	store, err := journal.Open("data", journal.Options{FS: fs, SegmentSize: 4 << 20})
-	if err != nil {
-		t.Fatal(err)
-	}
 	keys, err := localkms.Open("data/keys", localkms.Options{FS: fs})
 	if err != nil {
 		t.Fatal(err)
 	}
-	ss, err := shards.Open(t.Context(), store, shards.Options{Keys: keys})
-	if err != nil {
-		t.Fatal(err)
-	}
-	h := &host{ss, store, fs}
-	t.Cleanup(h.close)
-	return h
+	return openWith(t, fs, 4<<20, shards.Options{Keys: keys})
 }
 
 func encrypt(t *testing.T, h *host, s *shards.Stream, key string) {

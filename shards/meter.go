@@ -137,7 +137,7 @@ func (s *Stream) MeterReadThrottled(sh *Shard) {
 // All lists the streams of every account and region that are not private, in order of account,
 // region and name.
 func (ss *Streams) All() []*Stream {
-	out := ss.all(func(s *Stream) bool { return !s.Private && s.State() != Deleting })
+	out := ss.all(func(s *Stream) bool { return !s.Private && s.alive() })
 	slices.SortFunc(out, func(a, b *Stream) int {
 		return cmp.Or(cmp.Compare(a.Account, b.Account), cmp.Compare(a.Region, b.Region), cmp.Compare(a.Name, b.Name))
 	})

@@ -100,7 +100,7 @@ func (r *reshard) size() int { return len(r.Close) + len(r.Open) }
 // reshape begins a change and finishes it, now or after the stream's time in UPDATING.
 func (ss *Streams) reshape(ctx context.Context, s *Stream, plan func(*layout) (*reshard, error)) error {
 	if !s.state.CompareAndSwap(Active, Updating) {
-		return s.notActive()
+		return s.NotActive()
 	}
 	s.shape.Lock()
 	r, err := plan(s.layout.Load())
@@ -121,7 +121,7 @@ func (ss *Streams) Scale(ctx context.Context, s *Stream, target int) (before int
 		return 0, errs.New(errs.Invalid, "a stream has 1 to %d open shards, not %d", MaxShards, target)
 	}
 	if !s.state.CompareAndSwap(Active, Updating) {
-		return 0, s.notActive()
+		return 0, s.NotActive()
 	}
 	before = len(s.OpenShards())
 	if err := ss.write(ctx, s, func(r *record) { r.Target = target }); err != nil {
@@ -338,5 +338,5 @@ func (ss *Streams) forgetShards(ctx context.Context, s *Stream) error {
 	if err := ss.store.Keeper().Delete(ctx, idsOf(gone)); err != nil {
 		return err
 	}
-	return ss.apply(ctx, ops)
+	return Apply(ctx, ss.store.Meta(), ops)
 }

@@ -366,16 +366,8 @@ func TestPutsDuringReshardingControl(t *testing.T) {
 
 func TestStreamStatesWithTiming(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		store, err := journal.Open("data", journal.Options{FS: vfs.NewMem(), SegmentSize: 256 << 10})
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer store.Close()
-		ss, err := shards.Open(t.Context(), store, shards.Options{Timing: shards.Timing{Create: time.Second, Update: 2 * time.Second, Delete: 3 * time.Second}})
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer ss.Close()
+		ss := openWith(t, vfs.NewMem(), 256<<10, shards.Options{Timing: shards.Timing{Create: time.Second, Update: 2 * time.Second, Delete: 3 * time.Second}})
+		defer ss.close()
 		s, err := ss.Create(t.Context(), here, shards.Spec{Name: "s", Shards: 1})
 		if err != nil {
 			t.Fatal(err)
@@ -432,14 +424,7 @@ func TestStreamStatesWithTiming(t *testing.T) {
 // A change that waits for its time when the host stops is complete after the next start.
 func TestARestartFinishesAChange(t *testing.T) {
 	fs := vfs.NewMem()
-	store, err := journal.Open("data", journal.Options{FS: fs, SegmentSize: 256 << 10})
-	if err != nil {
-		t.Fatal(err)
-	}
-	ss, err := shards.Open(t.Context(), store, shards.Options{Timing: shards.Timing{Update: time.Hour}})
-	if err != nil {
-		t.Fatal(err)
-	}
+	ss := openWith(t, fs, 256<<10, shards.Options{Timing: shards.Timing{Update: time.Hour}})
 	s, err := ss.Create(t.Context(), here, shards.Spec{Name: "s", Shards: 1})
 	if err != nil {
 		t.Fatal(err)
@@ -450,8 +435,7 @@ func TestARestartFinishesAChange(t *testing.T) {
 	if s.State() != shards.Updating || len(s.OpenShards()) != 1 {
 		t.Fatalf("%s with %d shards", s.State(), len(s.OpenShards()))
 	}
-	ss.Close()
-	store.Close()
+	ss.close()
 	h := open(t, fs, shards.Events{})
 	if s, err = h.Get(here, "s"); err != nil || s.State() != shards.Active || len(s.OpenShards()) != 5 {
 		t.Fatalf("%s with %d shards: %v", s.State(), len(s.OpenShards()), err)

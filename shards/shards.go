@@ -18,6 +18,7 @@ package shards
 import (
 	"context"
 	"iter"
+	"slices"
 
 	"github.com/shardmill/shardmill/internal/errs"
 )
@@ -144,6 +145,20 @@ type Meta interface {
 	// Txn applies ops together, durably, if every condition holds; otherwise it does nothing and
 	// returns false.
 	Txn(ctx context.Context, conds []Cmp, ops []Op) (ok bool, err error)
+}
+
+// opsATxn is how many ops Apply puts into a transaction.
+const opsATxn = 100
+
+// Apply runs ops in order, in as many transactions as they need to be small enough for every store:
+// a crash may leave the first ones done and the rest not.
+func Apply(ctx context.Context, m Meta, ops []Op) error {
+	for part := range slices.Chunk(ops, opsATxn) {
+		if _, err := m.Txn(ctx, nil, part); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Store is the ground a Streams stands on.

@@ -112,7 +112,8 @@ func (s *Stream) notFound() error {
 	return errs.New(errs.NotFound, "Stream %s under account %s not found.", s.Name, s.Account)
 }
 
-func (s *Stream) notActive() error {
+// NotActive is the complaint about a stream that cannot be used or changed just now.
+func (s *Stream) NotActive() error {
 	return errs.New(errs.InUse, "Stream %s under account %s not ACTIVE, instead in state %s", s.Name, s.Account, s.State())
 }
 

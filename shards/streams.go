@@ -27,8 +27,6 @@ const (
 	readerPrefix  = "k/"
 	streamCounter = "n/stream"
 	shardCounter  = "n/shard"
-
-	opsATxn = 100
 )
 
 // Events tells observers what streams do. Nil fields are skipped.
@@ -333,7 +331,7 @@ func (ss *Streams) finishCreate(ctx context.Context, s *Stream) error {
 		}
 		ops = append(ops, op)
 	}
-	if err := ss.apply(ctx, ops); err != nil {
+	if err := Apply(ctx, ss.store.Meta(), ops); err != nil {
 		return err
 	}
 	if err := ss.store.Keeper().Create(ctx, idsOf(all)); err != nil {
@@ -354,16 +352,6 @@ func (s *Stream) shardOp(sh *Shard) (Op, error) {
 }
 
 func (s *Stream) shardKey(number uint32) string { return fmt.Sprintf("%s%08x", s.shardKeys(), number) }
-
-// apply runs ops in transactions small enough for every store.
-func (ss *Streams) apply(ctx context.Context, ops []Op) error {
-	for part := range slices.Chunk(ops, opsATxn) {
-		if _, err := ss.store.Meta().Txn(ctx, nil, part); err != nil {
-			return err
-		}
-	}
-	return nil
-}
 
 // write changes a stream's record, together with more, in one transaction.
 func (ss *Streams) write(ctx context.Context, s *Stream, change func(*record), more ...Op) error {
@@ -388,44 +376,42 @@ func (ss *Streams) writeLocked(ctx context.Context, s *Stream, change func(*reco
 
 // Get finds a stream that is not private and not being deleted.
 func (ss *Streams) Get(sc Scope, name string) (*Stream, error) {
-	return ss.get(publicPrefix, sc, name)
+	return ss.get(publicPrefix, sc, name, (*Stream).alive)
 }
 
 // Private finds a private stream.
 func (ss *Streams) Private(sc Scope, name string) (*Stream, error) {
-	return ss.get(privatePrefix, sc, name)
-}
-
-func (ss *Streams) get(prefix string, sc Scope, name string) (*Stream, error) {
-	ss.mu.RLock()
-	defer ss.mu.RUnlock()
-	if s := ss.byKey[streamKey(prefix, sc, name)]; s != nil && s.State() != Deleting {
-		return s, nil
-	}
-	return nil, errs.New(errs.NotFound, "Stream %s under account %s not found.", name, sc.Account)
+	return ss.get(privatePrefix, sc, name, (*Stream).alive)
 }
 
 // Find is Get for callers who want to know of streams being deleted, too.
 func (ss *Streams) Find(sc Scope, name string) (*Stream, error) {
+	return ss.get(publicPrefix, sc, name, ss.shown)
+}
+
+func (ss *Streams) get(prefix string, sc Scope, name string, want func(*Stream) bool) (*Stream, error) {
 	ss.mu.RLock()
 	defer ss.mu.RUnlock()
-	if s := ss.byKey[streamKey(publicPrefix, sc, name)]; s != nil && ss.shown(s) {
+	if s := ss.byKey[streamKey(prefix, sc, name)]; s != nil && want(s) {
 		return s, nil
 	}
 	return nil, errs.New(errs.NotFound, "Stream %s under account %s not found.", name, sc.Account)
 }
 
+// alive is every state but DELETING.
+func (s *Stream) alive() bool { return s.State() != Deleting }
+
 // shown reports whether clients see a stream. One that is being deleted is gone at once, unless it
 // is to stay for a while.
 func (ss *Streams) shown(s *Stream) bool {
-	return s.State() != Deleting || ss.options.Timing.Delete > 0
+	return s.alive() || ss.options.Timing.Delete > 0
 }
 
 // ByID finds a stream that is not private by its id; nil if it is gone.
 func (ss *Streams) ByID(id uint64) *Stream {
 	ss.mu.RLock()
 	defer ss.mu.RUnlock()
-	if s := ss.byID[id]; s != nil && s.State() != Deleting {
+	if s := ss.byID[id]; s != nil && s.alive() {
 		return s
 	}
 	return nil
@@ -456,7 +442,7 @@ func (ss *Streams) Delete(ctx context.Context, s *Stream) error {
 	case was == Deleting:
 		return s.notFound()
 	case was == Updating || !s.state.CompareAndSwap(was, Deleting):
-		return s.notActive()
+		return s.NotActive()
 	}
 	if err := ss.write(ctx, s, func(r *record) { r.State = Deleting }); err != nil {
 		s.state.Store(was)
@@ -483,7 +469,7 @@ func (ss *Streams) finishDelete(ctx context.Context, s *Stream) error {
 			ops = append(ops, Op{Key: kv.Key, Delete: true})
 		}
 	}
-	if err := ss.apply(ctx, append(ops, Op{Key: s.key(), Delete: true})); err != nil {
+	if err := Apply(ctx, ss.store.Meta(), append(ops, Op{Key: s.key(), Delete: true})); err != nil {
 		return err
 	}
 	ss.mu.Lock()

@@ -28,11 +28,17 @@ type host struct {
 
 func open(t *testing.T, fs vfs.FS, ev shards.Events) *host {
 	t.Helper()
-	store, err := journal.Open("data", journal.Options{FS: fs, SegmentSize: 256 << 10})
+	return openWith(t, fs, 256<<10, shards.Options{Events: ev})
+}
+
+// openWith is open with options, on segments of a size.
+func openWith(t *testing.T, fs vfs.FS, segment int64, o shards.Options) *host {
+	t.Helper()
+	store, err := journal.Open("data", journal.Options{FS: fs, SegmentSize: segment})
 	if err != nil {
 		t.Fatal(err)
 	}
-	ss, err := shards.Open(t.Context(), store, shards.Options{Events: ev})
+	ss, err := shards.Open(t.Context(), store, o)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -28,20 +28,20 @@ type traffic struct {
 	meter          ShardMeter
 
 	mu                       sync.Mutex
-	writeBytes, writeRecords bucket
-	readCalls, iteratorCalls bucket
+	writeBytes, writeRecords Bucket
+	readCalls, iteratorCalls Bucket
 	reads                    time.Time // until then, reading is paid for
 }
 
-// bucket holds what may be used at once: one second's worth when it is full. It may go into debt by
+// Bucket limits a rate. It holds what may be used at once: one second's worth when it is full. It may go into debt by
 // one use, which later ones wait for: so a record that is larger than a second's worth can be put at
-// all, and the average holds.
-type bucket struct {
+// all, and the average holds. The zero value is full.
+type Bucket struct {
 	level float64
 	at    time.Time
 }
 
-func (b *bucket) fill(now time.Time, perSecond float64) {
+func (b *Bucket) fill(now time.Time, perSecond float64) {
 	if b.at.IsZero() {
 		b.level = perSecond
 	} else {
@@ -50,8 +50,8 @@ func (b *bucket) fill(now time.Time, perSecond float64) {
 	b.at = now
 }
 
-// take is one use of one unit; false if there is nothing left.
-func (b *bucket) take(now time.Time, perSecond float64) bool {
+// Take is one use of one unit; false if there is nothing left. A rate of 0 is no limit.
+func (b *Bucket) Take(now time.Time, perSecond float64) bool {
 	if perSecond == 0 {
 		return true
 	}
@@ -102,7 +102,7 @@ func (s *Stream) AdmitRead(sh *Shard) error {
 	t, now := sh.traffic, time.Now()
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if now.Before(t.reads) || !t.readCalls.take(now, l.ReadCalls) {
+	if now.Before(t.reads) || !t.readCalls.Take(now, l.ReadCalls) {
 		return errs.New(errs.Throttled, "Rate exceeded for Shard - %s/%s/%s", s.Account, s.Name, sh)
 	}
 	return nil
@@ -140,7 +140,7 @@ func (s *Stream) AdmitIterator(sh *Shard) error {
 	}
 	sh.traffic.mu.Lock()
 	defer sh.traffic.mu.Unlock()
-	if !sh.traffic.iteratorCalls.take(time.Now(), l.IteratorCall) {
+	if !sh.traffic.iteratorCalls.Take(time.Now(), l.IteratorCall) {
 		return errs.New(errs.Throttled, "Rate exceeded for shard %s in stream %s under account %s.", sh, s.Name, s.Account)
 	}
 	return nil

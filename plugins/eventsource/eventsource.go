@@ -201,7 +201,7 @@ func (m *Mapping) begin(ctx context.Context, s *shards.Stream) error {
 	if err != nil {
 		return err
 	}
-	return m.owner.apply(ctx, append(ops, shards.Op{Key: prefix + m.UUID, Value: v}))
+	return shards.Apply(ctx, m.owner.o.Meta, append(ops, shards.Op{Key: prefix + m.UUID, Value: v}))
 }
 
 func (m *Mapping) shardKey(number uint32) string {
@@ -211,15 +211,6 @@ func (m *Mapping) shardKey(number uint32) string {
 func (m *Mapping) shardOp(number uint32, st *shardState) (shards.Op, error) {
 	v, err := json.Marshal(st)
 	return shards.Op{Key: m.shardKey(number), Value: v}, err
-}
-
-func (ms *Mappings) apply(ctx context.Context, ops []shards.Op) error {
-	for part := range slices.Chunk(ops, 100) {
-		if _, err := ms.o.Meta.Txn(ctx, nil, part); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // stream finds the stream of an event source: the stream itself or a registered consumer of it.
@@ -305,7 +296,7 @@ func (m *Mapping) Update(ctx context.Context, functionARN string, change func(*C
 		return err
 	}
 	m.halt(ctx)
-	err = ms.apply(ctx, []shards.Op{{Key: prefix + m.UUID, Value: v}})
+	err = shards.Apply(ctx, ms.o.Meta, []shards.Op{{Key: prefix + m.UUID, Value: v}})
 	m.mu.Lock()
 	if err == nil {
 		m.record = next
@@ -330,16 +321,25 @@ func (m *Mapping) Delete(ctx context.Context) error {
 	m.deleted = true
 	m.mu.Unlock()
 	m.kill()
-	ops := []shards.Op{{Key: prefix + m.UUID, Delete: true}} // first: without it the rest means nothing
-	for kv, err := range ms.o.Meta.Scan(ctx, prefix+m.UUID+"/") {
-		if err != nil {
-			return err
-		}
-		ops = append(ops, shards.Op{Key: kv.Key, Delete: true})
+	places, err := m.forgetPlaces(ctx)
+	if err != nil {
+		return err
 	}
-	if err := ms.apply(ctx, ops); err != nil {
+	ops := append([]shards.Op{{Key: prefix + m.UUID, Delete: true}}, places...) // the mapping first: without it the rest means nothing
+	if err := shards.Apply(ctx, ms.o.Meta, ops); err != nil {
 		return err
 	}
 	delete(ms.all, m.UUID)
 	return nil
+}
+
+// forgetPlaces removes the mapping's places in shards.
+func (m *Mapping) forgetPlaces(ctx context.Context) (ops []shards.Op, err error) {
+	for kv, err := range m.owner.o.Meta.Scan(ctx, prefix+m.UUID+"/") {
+		if err != nil {
+			return nil, err
+		}
+		ops = append(ops, shards.Op{Key: kv.Key, Delete: true})
+	}
+	return ops, nil
 }

@@ -63,6 +63,16 @@ const (
 	invokeDeadline = 15 * time.Minute
 )
 
+// backoff is the pauses between attempts: at random around a time that doubles. The zero value begins.
+type backoff struct{ around time.Duration }
+
+func (b *backoff) next() time.Duration {
+	b.around = max(b.around, firstPause)
+	pause := b.around/2 + rand.N(b.around)
+	b.around = min(2*b.around, maxPause)
+	return pause
+}
+
 // run ends with the shard, when it is told to stop, or with an error that is not the function's.
 func (l *lane) run(ctx context.Context) error {
 	defer l.stream.Watch(l.shard, l.wake)()
@@ -104,7 +114,7 @@ func (l *lane) keep(ctx context.Context) error {
 
 // work brings the batch to its end: every record of it is handled, or given up.
 func (l *lane) work(ctx context.Context) error {
-	pause := firstPause
+	var pauses backoff
 	for len(l.st.Pending) > 0 {
 		if l.stopping(ctx) {
 			return nil
@@ -134,15 +144,14 @@ func (l *lane) work(ctx context.Context) error {
 			return err
 		}
 		if progress {
-			pause = firstPause
+			pauses = backoff{}
 		}
 		if out.ok && !out.cut(n) {
 			continue
 		}
-		if !l.sleep(ctx, min(pause/2+rand.N(pause), l.untilExpired())) {
+		if !l.sleep(ctx, min(pauses.next(), l.untilExpired())) {
 			return nil
 		}
-		pause = min(2*pause, maxPause)
 	}
 	return nil
 }
@@ -289,7 +298,7 @@ func (l *lane) dropExpired(ctx context.Context) error {
 func (l *lane) discard(ctx context.Context, n int, condition string, out outcome, invocations int) error {
 	f := l.failure(l.items[:n], condition, out, invocations)
 	if arn := l.config.OnFailure; arn != "" {
-		pause := firstPause
+		var pauses backoff
 		for {
 			d, err := l.m.owner.o.Destination(arn)
 			if err == nil {
@@ -299,10 +308,9 @@ func (l *lane) discard(ctx context.Context, n int, condition string, out outcome
 				break
 			}
 			l.m.fail(errs.Wrap(errs.Unavailable, err, "the failure destination %s did not take a batch", arn))
-			if !l.sleep(ctx, pause/2+rand.N(pause)) {
+			if !l.sleep(ctx, pauses.next()) {
 				return nil // it is pending still
 			}
-			pause = min(2*pause, maxPause)
 		}
 	}
 	if ev := l.m.owner.o.Events.Discarded; ev != nil {

@@ -143,15 +143,11 @@ func (r *run) once(ctx context.Context) error {
 
 // restart puts the mapping at its starting position in another stream of the same name.
 func (r *run) restart(ctx context.Context, s *shards.Stream) error {
-	ms := r.m.owner
-	var ops []shards.Op
-	for kv, err := range ms.o.Meta.Scan(ctx, prefix+r.m.UUID+"/") {
-		if err != nil {
-			return err
-		}
-		ops = append(ops, shards.Op{Key: kv.Key, Delete: true})
+	ops, err := r.m.forgetPlaces(ctx)
+	if err == nil {
+		err = shards.Apply(ctx, r.m.owner.o.Meta, ops)
 	}
-	if err := ms.apply(ctx, ops); err != nil {
+	if err != nil {
 		return err
 	}
 	r.m.mu.Lock()

@@ -3,7 +3,6 @@ package eventsource
 import (
 	"context"
 	"encoding/json"
-	"math/rand/v2"
 	"time"
 )
 
@@ -67,7 +66,7 @@ func (l *lane) closeWindow(ctx context.Context) error {
 }
 
 func (l *lane) finalInvoke(ctx context.Context, early bool) error {
-	for pause := firstPause; !l.stopping(ctx); pause = min(2*pause, maxPause) {
+	for pauses := new(backoff); !l.stopping(ctx); {
 		w := l.st.Window.event(l.config.TumblingWindow)
 		w.final, w.cut = true, early
 		out := l.invoke(ctx, nil, w)
@@ -82,7 +81,7 @@ func (l *lane) finalInvoke(ctx context.Context, early bool) error {
 			l.st.Window = nil
 			return l.keep(ctx)
 		}
-		if !l.sleep(ctx, pause/2+rand.N(pause)) {
+		if !l.sleep(ctx, pauses.next()) {
 			return nil
 		}
 	}

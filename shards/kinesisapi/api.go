@@ -111,7 +111,7 @@ func New(ctx context.Context, streams *shards.Streams, meta shards.Meta, o Optio
 		},
 	}
 	if a.limits {
-		r := &rates{all: make(map[rateKey]*rate)}
+		r := &rates{all: make(map[rateKey]*shards.Bucket)}
 		for i := range a.service.Ops {
 			a.service.Ops[i] = r.limit(a.service.Ops[i])
 		}
@@ -146,7 +146,7 @@ func (a *api) target(ctx context.Context, name, arn *string) (*shards.Stream, er
 func (a *api) active(ctx context.Context, name, arn *string) (*shards.Stream, error) {
 	s, err := a.target(ctx, name, arn)
 	if err == nil && s.State() != shards.Active {
-		err = notActive(s)
+		err = s.NotActive()
 	}
 	return s, err
 }
@@ -175,11 +175,6 @@ func named(ctx context.Context, name, arn *string) (shards.Scope, string, error)
 		return scope, *name, nil
 	}
 	return fault("Either StreamName or StreamARN should be provided.")
-}
-
-// notActive is AWS's complaint about a stream that cannot be used or changed just now.
-func notActive(s *shards.Stream) error {
-	return errs.New(errs.InUse, "Stream %s under account %s not ACTIVE, instead in state %s", s.Name, s.Account, s.State())
 }
 
 func noStream(s *shards.Stream) error {

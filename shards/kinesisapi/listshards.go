@@ -77,7 +77,7 @@ func (a *api) listFrom(ctx context.Context, in *listShardsIn) (s *shards.Stream,
 		return nil, nil, 0, err
 	}
 	if s.State() == shards.Creating {
-		return nil, nil, 0, notActive(s)
+		return nil, nil, 0, s.NotActive()
 	}
 	if t := in.StreamCreationTimestamp; t != nil && t.Time().Unix() != s.Created().Unix() {
 		return nil, nil, 0, noStream(s)

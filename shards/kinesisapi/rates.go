@@ -35,18 +35,12 @@ const (
 // rates counts calls by operation and account.
 type rates struct {
 	mu  sync.Mutex
-	all map[rateKey]*rate
+	all map[rateKey]*shards.Bucket
 }
 
 type rateKey struct {
 	operation string
 	scope     shards.Scope
-}
-
-// rate is what is left of a second's calls.
-type rate struct {
-	left float64
-	at   time.Time
 }
 
 // limit makes an operation refuse the calls that are too many.
@@ -58,18 +52,15 @@ func (r *rates) limit(op awsapi.Op) awsapi.Op {
 	return op.After(func(ctx context.Context) error {
 		r.mu.Lock()
 		defer r.mu.Unlock()
-		key, now := rateKey{op.Name, scopeOf(ctx)}, time.Now()
-		c := r.all[key]
-		if c == nil {
-			c = &rate{perSecond, now}
-			r.all[key] = c
+		key := rateKey{op.Name, scopeOf(ctx)}
+		calls := r.all[key]
+		if calls == nil {
+			calls = new(shards.Bucket)
+			r.all[key] = calls
 		}
-		c.left = min(perSecond, c.left+perSecond*now.Sub(c.at).Seconds())
-		c.at = now
-		if c.left < 1 {
+		if !calls.Take(time.Now(), perSecond) {
 			return errs.New(errs.Limit, "Rate exceeded for %s under account %s: %g calls a second are allowed.", op.Name, key.scope.Account, perSecond)
 		}
-		c.left--
 		return nil
 	})
 }

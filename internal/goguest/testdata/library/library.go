@@ -1,1 +1,2 @@
+// Package library is no program: it cannot be built as a plugin.
 package library
